@@ -1,0 +1,189 @@
+//! The closed catalogue of metric families on `/metrics`: those of the signals, and Tidegate's own.
+
+use crate::signals::Signal;
+use crate::units::Unit;
+
+/// The type of a metric family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up; its name ends in `_total`.
+    Counter,
+    /// A distribution.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition formats.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+macro_rules! labels {
+    ($($variant:ident, $name:literal, $help:literal;)+) => {
+        /// The closed set of label names.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Label { $(#[doc = $help] $variant,)+ }
+
+        impl Label {
+            /// Every label.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name in the exposition.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What its values are.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    Workload, "workload", "Id of a workload.";
+    Device, "device", "Disk or network interface.";
+    Mountpoint, "mountpoint", "Where a filesystem is mounted.";
+    Version, "version", "Version of the program.";
+    Source, "source", "What was collected from: `node`, `process`, `scrape`, `logs`.";
+    Target, "target", "Address of a scrape target.";
+    Cause, "cause", "Why something failed: a closed set, never a message.";
+    Outcome, "outcome", "How something ended: a closed set.";
+    Direction, "direction", "`up`, `down` or `hold`.";
+    Signal, "signal", "Name of a signal.";
+    Quantile, "quantile", "Level of a quantile, such as `0.95`.";
+    Horizon, "horizon", "How far ahead: `lead` is the workload's own lead time.";
+    Model, "model", "Name of a forecasting model.";
+    Code, "code", "HTTP status code class: `2xx`, `4xx`, `5xx`.";
+    Role, "role", "`serving`, `training` or `free`.";
+    Condition, "condition", "Name of a condition.";
+    Sink, "sink", "Where logs go: `ndjson`, `elasticsearch`.";
+    Policy, "policy", "Which policy would have done it: `tidegate`, `reactive`, `hpa`.";
+}
+
+macro_rules! metrics {
+    ($($variant:ident, $name:literal, $kind:ident, $unit:ident, [$($label:ident),*], $help:literal;)+) => {
+        /// Tidegate's own metric families.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Metric { $(#[doc = $help] $variant,)+ }
+
+        impl Metric {
+            /// Every family, in catalogue order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The catalogue entry.
+            #[must_use]
+            pub const fn family(self) -> Family {
+                match self {
+                    $(Self::$variant => Family {
+                        name: $name, kind: Kind::$kind, unit: Unit::$unit, labels: &[$(Label::$label),*], help: $help,
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+/// One metric family: what `# HELP` and `# TYPE` say, and the labels its samples bear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// Full name; a counter's ends in `_total`.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+    /// Labels of every sample.
+    pub labels: &'static [Label],
+    /// One sentence for people.
+    pub help: &'static str,
+}
+
+metrics! {
+    BuildInfo, "tidegate_build_info", Gauge, One, [Version], "Always 1; the version is in the label.";
+    ProcessCpuSeconds, "process_cpu_seconds_total", Counter, Seconds, [], "CPU time used by Tidegate itself.";
+    ProcessMemory, "process_resident_memory_bytes", Gauge, Bytes, [], "Resident memory of Tidegate itself.";
+    SourceUp, "tidegate_source_up", Gauge, One, [Source], "1 when the source's last reading was in time, 0 when it failed or is stuck.";
+    SourceReadSeconds, "tidegate_source_read_seconds", Gauge, Seconds, [Source], "Duration of the source's last reading.";
+    SourceErrors, "tidegate_source_errors_total", Counter, One, [Source, Cause], "Readings or parts of readings that failed.";
+    ScrapeTargetUp, "tidegate_scrape_target_up", Gauge, One, [Target], "1 when the target's last scrape gave metrics.";
+    ScrapeErrors, "tidegate_scrape_errors_total", Counter, One, [Target, Cause], "Scrapes, or lines of a scrape, that were refused.";
+    Decisions, "tidegate_decisions_total", Counter, One, [Workload, Direction], "Plans made, by what they did to the size.";
+    DecisionSeconds, "tidegate_decision_seconds", Gauge, Seconds, [], "Duration of the last round of decisions over all workloads.";
+    WorkloadCondition, "tidegate_workload_condition", Gauge, One, [Workload, Condition], "1 while the condition holds.";
+    ReplicaRestarts, "tidegate_replica_restarts_total", Counter, One, [Workload], "Replicas that ended by themselves and were started again.";
+    Resizes, "tidegate_resizes_total", Counter, One, [Workload, Outcome], "Resizes put into effect, by how they ended.";
+    ResizeSeconds, "tidegate_resize_seconds", Gauge, Seconds, [Workload], "Duration of the last resize of a training job, checkpoint included.";
+    SloMissRatio, "tidegate_slo_miss_ratio", Gauge, Ratio, [Workload], "Share of the requests of the last hour that ended outside the objective.";
+    SloTarget, "tidegate_slo_target_ratio", Gauge, Ratio, [Workload], "Share of requests that are to end within the objective.";
+    ReplicaHours, "tidegate_replica_hours_total", Counter, Hours, [Workload, Policy], "Replica-hours held, starting and draining included; those of other policies are replayed on the same arrivals.";
+    PolicyMisses, "tidegate_policy_slo_misses_total", Counter, One, [Workload, Policy], "Requests outside the objective, seen (tidegate) or replayed (others).";
+    Forecast, "tidegate_forecast_value", Gauge, One, [Workload, Signal, Quantile, Horizon], "Forecast of a signal, in the signal's unit.";
+    ForecastScore, "tidegate_forecast_pinball_ratio", Gauge, Ratio, [Workload, Signal, Model], "Pinball loss of the model in use against that of the last value; below 1 is better.";
+    ForecastCoverage, "tidegate_forecast_coverage_ratio", Gauge, Ratio, [Workload, Signal, Quantile], "Share of values that fell at or below the forecast quantile.";
+    PoolSlots, "tidegate_pool_slots", Gauge, One, [Role], "Slots of the local pool, by who holds them.";
+    GatewayRequests, "tidegate_gateway_requests_total", Counter, One, [Workload, Code], "Requests through the local gateway, by answer.";
+    GatewayDropped, "tidegate_gateway_dropped_total", Counter, One, [Workload, Cause], "Requests that the gateway refused or gave up.";
+    GatewaySeconds, "tidegate_gateway_request_seconds", Histogram, Seconds, [Workload], "Time from arrival to answer at the local gateway.";
+    AlertsReceived, "tidegate_alerts_received_total", Counter, One, [Outcome], "Alerts received by webhook, by what became of them.";
+    AuthDenied, "tidegate_auth_denied_total", Counter, One, [Cause], "Requests refused for want of a valid token.";
+    LogLinesRead, "tidegate_log_lines_read_total", Counter, One, [Workload], "Log lines read.";
+    LogLinesShipped, "tidegate_log_lines_shipped_total", Counter, One, [Sink], "Log lines that the sink has acknowledged.";
+    LogLinesDeadLettered, "tidegate_log_lines_dead_lettered_total", Counter, One, [Sink, Cause], "Log lines that the sink refused for good; they lie in the dead-letter file.";
+    LogLinesBuffered, "tidegate_log_lines_buffered", Gauge, One, [Sink], "Log lines read and not yet acknowledged.";
+    LogShipRetries, "tidegate_log_ship_retries_total", Counter, One, [Sink, Cause], "Requests or items sent again.";
+    LogShipLagSeconds, "tidegate_log_ship_lag_seconds", Gauge, Seconds, [Sink], "Age of the oldest line not yet acknowledged.";
+    HistoryBytes, "tidegate_history_bytes", Gauge, Bytes, [], "Size of the embedded history on disk.";
+    HistorySamples, "tidegate_history_samples_total", Counter, One, [], "Readings written to the embedded history.";
+    HistoryErrors, "tidegate_history_errors_total", Counter, One, [Cause], "Reads or writes of the embedded history that failed.";
+}
+
+/// Every family that `/metrics` may show: the signals' first, then Tidegate's own.
+pub fn families() -> impl Iterator<Item = Family> {
+    let of_signals = Signal::ALL.iter().map(|signal| Family {
+        name: signal.metric_name(),
+        kind: signal.kind(),
+        unit: signal.unit(),
+        labels: signal.labels(),
+        help: signal.help(),
+    });
+    of_signals.chain(Metric::ALL.iter().map(|metric| metric.family()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn family_names_are_unique_and_follow_the_conventions() {
+        let mut seen = BTreeSet::new();
+        for family in families() {
+            assert!(seen.insert(family.name), "{} stands twice", family.name);
+            assert!(
+                family
+                    .name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            );
+            assert_eq!(
+                family.kind == Kind::Counter,
+                family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+            assert!(family.help.ends_with('.'), "{}", family.name);
+        }
+    }
+}

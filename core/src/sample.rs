@@ -1,0 +1,111 @@
+//! One reading of one signal: what collectors give, and what the history stores.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ParseWorkloadIdError, WorkloadId};
+use crate::signals::Signal;
+use crate::time::Timestamp;
+
+/// What a reading is about. Written as the workload's id, as `node`, or as `node//PART` (a disk, an interface, a mount point).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Subject {
+    /// A workload.
+    Workload(WorkloadId),
+    /// This machine as a whole.
+    Node,
+    /// One part of this machine, by its device name or mount point.
+    NodePart(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(id) => write!(f, "{id}"),
+            Self::Node => f.write_str("node"),
+            // A mount point starts with a slash of its own, which two slashes keep apart from a workload's id.
+            Self::NodePart(part) => write!(f, "node//{part}"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = ParseWorkloadIdError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "node" {
+            return Ok(Self::Node);
+        }
+        match text.strip_prefix("node//") {
+            Some(part) => Ok(Self::NodePart(part.to_owned())),
+            None => text.parse().map(Self::Workload),
+        }
+    }
+}
+
+impl TryFrom<String> for Subject {
+    type Error = ParseWorkloadIdError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Subject> for String {
+    fn from(subject: Subject) -> Self {
+        subject.to_string()
+    }
+}
+
+/// One reading. Its value is finite: a collector that has no number makes no sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What was read.
+    pub subject: Subject,
+    /// Which quantity of it.
+    pub signal: Signal,
+    /// When.
+    pub at: Timestamp,
+    /// In the signal's unit.
+    pub value: f64,
+}
+
+impl Sample {
+    /// A reading, or nothing when `value` is not finite.
+    #[must_use]
+    pub fn new(subject: Subject, signal: Signal, at: Timestamp, value: f64) -> Option<Self> {
+        value.is_finite().then_some(Self {
+            subject,
+            signal,
+            at,
+            value,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_reads_what_it_writes() {
+        let id = WorkloadId::local("chat").unwrap();
+        for subject in [
+            Subject::Workload(id),
+            Subject::Node,
+            Subject::NodePart("/var/lib".into()),
+            Subject::NodePart("sda".into()),
+        ] {
+            assert_eq!(subject.to_string().parse::<Subject>().unwrap(), subject);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_makes_no_sample() {
+        assert_eq!(
+            Sample::new(Subject::Node, Signal::Load1, Timestamp::EPOCH, f64::NAN),
+            None
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! The closed catalogue of signals: every quantity that Tidegate stores, forecasts or shows. A name that is not here does not exist.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{Kind, Label};
+use crate::units::Unit;
+
+/// What a signal belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// A workload; its subject is the workload's id.
+    Workload,
+    /// This machine; its subject is `node`, or `node//PART` for one of several parts.
+    Node,
+}
+
+macro_rules! signals {
+    ($($variant:ident, $name:literal, $scope:ident, $unit:ident, [$($label:ident),*], $help:literal;)+) => {
+        /// A named, typed, unit-bearing quantity. All are gauges in their unit: rates are taken where a counter is read.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Signal {
+            $(#[doc = $help] #[serde(rename = $name)] $variant,)+
+        }
+
+        impl Signal {
+            /// Every signal, in catalogue order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name used in the API, in the history and in configuration.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The name of the metric that `/metrics` shows it under.
+            #[must_use]
+            pub const fn metric_name(self) -> &'static str {
+                match self { $(Self::$variant => signals!(@metric $scope, $name),)+ }
+            }
+
+            /// What it belongs to.
+            #[must_use]
+            pub const fn scope(self) -> Scope {
+                match self { $(Self::$variant => Scope::$scope,)+ }
+            }
+
+            /// Its unit.
+            #[must_use]
+            pub const fn unit(self) -> Unit {
+                match self { $(Self::$variant => Unit::$unit,)+ }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)+ }
+            }
+
+            /// Labels of its metric.
+            #[must_use]
+            pub const fn labels(self) -> &'static [Label] {
+                match self { $(Self::$variant => &[$(Label::$label),*],)+ }
+            }
+        }
+    };
+    (@metric Workload, $name:literal) => { concat!("tidegate_workload_", $name) };
+    (@metric Node, $name:literal) => { concat!("tidegate_node_", $name) };
+}
+
+signals! {
+    RequestsPerSecond, "requests_per_second", Workload, RequestsPerSecond, [Workload], "Arriving requests per second, whether served or not.";
+    CompletionsPerSecond, "completions_per_second", Workload, RequestsPerSecond, [Workload], "Requests answered per second.";
+    ErrorsPerSecond, "errors_per_second", Workload, RequestsPerSecond, [Workload], "Requests answered with a server error, or dropped, per second.";
+    PromptTokensPerSecond, "prompt_tokens_per_second", Workload, TokensPerSecond, [Workload], "Prompt tokens arriving per second.";
+    OutputTokensPerSecond, "output_tokens_per_second", Workload, TokensPerSecond, [Workload], "Output tokens made per second.";
+    InFlight, "in_flight_requests", Workload, One, [Workload], "Requests being served.";
+    Queued, "queued_requests", Workload, One, [Workload], "Requests waiting for a free replica.";
+    LatencyP50, "latency_p50_seconds", Workload, Seconds, [Workload], "Median time from arrival to answer.";
+    LatencyP95, "latency_p95_seconds", Workload, Seconds, [Workload], "95th percentile of the time from arrival to answer.";
+    LatencyP99, "latency_p99_seconds", Workload, Seconds, [Workload], "99th percentile of the time from arrival to answer.";
+    SloMissesPerSecond, "slo_misses_per_second", Workload, RequestsPerSecond, [Workload], "Requests per second that ended outside the objective, drops included.";
+    ReplicasWanted, "replicas_wanted", Workload, One, [Workload], "Replicas that the last plan in force asks for.";
+    ReplicasReady, "replicas_ready", Workload, One, [Workload], "Replicas that take requests, or workers that take part in steps.";
+    ReplicasStarting, "replicas_starting", Workload, One, [Workload], "Replicas started and not yet ready.";
+    ReplicasDraining, "replicas_draining", Workload, One, [Workload], "Replicas that finish what they have and then stop.";
+    CpuCores, "cpu_cores", Workload, Cores, [Workload], "CPU cores used by the workload's processes on this node.";
+    MemoryBytes, "memory_bytes", Workload, Bytes, [Workload], "Resident memory of the workload's processes on this node.";
+    CapacityPerReplica, "capacity_per_replica", Workload, RequestsPerSecond, [Workload], "Learned demand that one replica carries within its objective.";
+    LeadSeconds, "lead_seconds", Workload, Seconds, [Workload], "Time from a decision to a ready replica: upper estimate in use.";
+    StepsPerSecond, "steps_per_second", Workload, PerSecond, [Workload], "Training steps per second.";
+    SamplesPerSecond, "samples_per_second", Workload, PerSecond, [Workload], "Training samples worked through per second, all workers together.";
+    StepSeconds, "step_seconds", Workload, Seconds, [Workload], "Mean duration of a training step.";
+    Loss, "loss", Workload, One, [Workload], "Training loss as the job reports it.";
+    LogErrorsPerSecond, "log_errors_per_second", Workload, PerSecond, [Workload], "Log lines of level error or worse, per second.";
+    CpuBusyRatio, "cpu_busy_ratio", Node, Ratio, [], "Share of CPU time not idle, all cores together.";
+    Load1, "load1", Node, One, [], "Load average over one minute.";
+    MemoryAvailableBytes, "memory_available_bytes", Node, Bytes, [], "Memory that can be had without swapping.";
+    MemoryTotalBytes, "memory_total_bytes", Node, Bytes, [], "Memory of the machine.";
+    CpuPressureRatio, "cpu_pressure_ratio", Node, Ratio, [], "Share of time in which some task waited for a CPU (PSI).";
+    MemoryPressureRatio, "memory_pressure_ratio", Node, Ratio, [], "Share of time in which some task waited for memory (PSI).";
+    IoPressureRatio, "io_pressure_ratio", Node, Ratio, [], "Share of time in which some task waited for a disk (PSI).";
+    DiskReadBytesPerSecond, "disk_read_bytes_per_second", Node, BytesPerSecond, [Device], "Bytes read from a disk per second.";
+    DiskWrittenBytesPerSecond, "disk_written_bytes_per_second", Node, BytesPerSecond, [Device], "Bytes written to a disk per second.";
+    NetworkReceivedBytesPerSecond, "network_received_bytes_per_second", Node, BytesPerSecond, [Device], "Bytes received by a network interface per second.";
+    NetworkSentBytesPerSecond, "network_sent_bytes_per_second", Node, BytesPerSecond, [Device], "Bytes sent by a network interface per second.";
+    FilesystemAvailableBytes, "filesystem_available_bytes", Node, Bytes, [Mountpoint], "Bytes that an ordinary user may still write.";
+    FilesystemSizeBytes, "filesystem_size_bytes", Node, Bytes, [Mountpoint], "Size of a filesystem.";
+    FilesystemHoursUntilFull, "filesystem_full_in_hours", Node, Hours, [Mountpoint], "Hours until a filesystem is full at the rate of the last hour; absent while it does not fill.";
+}
+
+impl Signal {
+    /// The signal of this name, if the catalogue has it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|signal| signal.name() == name)
+    }
+
+    /// How it is exposed: every signal is a gauge.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        Kind::Gauge
+    }
+
+    /// Whether it is demand: what drives serving size, independent of the replicas there are.
+    #[must_use]
+    pub const fn is_demand(self) -> bool {
+        matches!(
+            self,
+            Self::RequestsPerSecond | Self::PromptTokensPerSecond | Self::OutputTokensPerSecond
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_found_again() {
+        let names: BTreeSet<_> = Signal::ALL.iter().map(|s| s.name()).collect();
+        assert_eq!(names.len(), Signal::ALL.len());
+        for signal in Signal::ALL {
+            assert_eq!(Signal::from_name(signal.name()), Some(*signal));
+            assert!(signal.help().ends_with('.'), "{}", signal.name());
+        }
+        assert_eq!(Signal::from_name("requests"), None);
+    }
+}
