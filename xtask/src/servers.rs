@@ -1,0 +1,256 @@
+//! `cargo xtask servers`: builds the real programs that the suites run against, once, into the cache. It starts none of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cargo::{self, must_succeed};
+use crate::install;
+use crate::stopwatch::Stopwatch;
+use crate::tools::Tool;
+use crate::workspace;
+
+/// Options of `cargo xtask servers`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Names of servers; all by default
+    names: Vec<String>,
+    /// Only say what there is, and whether it is in the cache
+    #[arg(long)]
+    list: bool,
+}
+
+/// A server or tool that is built from a package registry.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Name, as the suites know it.
+    pub name: &'static str,
+    /// Version, fixed: a newer one is a change to be made and tested.
+    pub version: &'static str,
+    /// What must be on the machine to build it.
+    pub tools: &'static [Tool],
+    /// Folder under `tests/servers/` whose files are its source: a change builds it again.
+    pub source: Option<&'static str>,
+    /// Fills a directory with it.
+    build: fn(&Server, &Path) -> Result<()>,
+}
+
+/// Every server there is.
+pub(crate) const SERVERS: &[Server] = &[
+    Server {
+        name: "cargo-deny",
+        version: "0.20.2",
+        tools: &[],
+        source: None,
+        build: cargo_install,
+    },
+    Server {
+        name: "elasticsearch",
+        version: "8.19.21",
+        tools: &[Tool::Jdk, Tool::Maven],
+        source: None,
+        build: elasticsearch,
+    },
+    Server {
+        name: "prometheus",
+        version: "0.316.0",
+        tools: &[Tool::Go],
+        source: Some("prometheus"),
+        build: prometheus,
+    },
+    Server {
+        name: "grafana-schema",
+        version: "0.0.18",
+        tools: &[Tool::Go],
+        source: Some("grafana-schema"),
+        build: grafana_schema,
+    },
+];
+
+/// Prepares the servers named, or all; whether all could be had.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let all = || SERVERS.iter().map(|s| s.name.to_owned()).collect();
+    let names: Vec<String> = if options.names.is_empty() {
+        all()
+    } else {
+        options.names.clone()
+    };
+    let mut failed = 0;
+    for name in &names {
+        if options.list {
+            println!("{}", described(named(name)?)?);
+            continue;
+        }
+        let watch = Stopwatch::start();
+        match prepared(name) {
+            Ok(dir) => println!("server {name}: {} ({watch})", dir.display()),
+            Err(error) => {
+                failed += 1;
+                println!("server {name}: FAILED: {error:#}");
+            }
+        }
+    }
+    Ok(failed == 0)
+}
+
+/// The directory of a server, built now if it is not in the cache.
+pub(crate) fn prepared(name: &str) -> Result<PathBuf> {
+    let server = named(name)?;
+    install::once(&workspace::cache()?, &server.key()?, |staging| {
+        for tool in server.tools {
+            tool.check()?;
+        }
+        println!(
+            "building {name} {} (once; it is kept in the cache)",
+            server.version
+        );
+        (server.build)(server, staging).with_context(|| format!("failed to build {name} {}", server.version))
+    })
+}
+
+fn named(name: &str) -> Result<&'static Server> {
+    let known = || SERVERS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ");
+    SERVERS
+        .iter()
+        .find(|s| s.name == name)
+        .with_context(|| format!("no server is called {name}; there are {}", known()))
+}
+
+fn described(server: &Server) -> Result<String> {
+    let dir = workspace::cache()?.join(server.key()?);
+    let state = if dir.is_dir() {
+        "in the cache"
+    } else {
+        "not built yet"
+    };
+    Ok(format!(
+        "{} {}: {state}, {}",
+        server.name,
+        server.version,
+        dir.display()
+    ))
+}
+
+impl Server {
+    /// Name of its directory in the cache: its version and, for what is built from files of this repository, their checksum.
+    fn key(&self) -> Result<String> {
+        let key = format!("{}-{}", self.name, self.version);
+        match self.source {
+            None => Ok(key),
+            Some(folder) => Ok(format!("{key}-{:08x}", checksum(&source_dir(folder))?)),
+        }
+    }
+}
+
+fn source_dir(folder: &str) -> PathBuf {
+    workspace::root().join("tests/servers").join(folder)
+}
+
+/// CRC of the names and contents of a folder's files, in the order of their names.
+fn checksum(dir: &Path) -> Result<u32> {
+    let reading = || format!("failed to read {}", dir.display());
+    let mut files = fs::read_dir(dir)
+        .with_context(reading)?
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(reading)?;
+    files.sort_by_key(fs::DirEntry::file_name);
+    let mut hasher = crc32fast::Hasher::new();
+    for file in files {
+        hasher.update(file.file_name().as_encoded_bytes());
+        hasher.update(&fs::read(file.path()).with_context(reading)?);
+    }
+    Ok(hasher.finalize())
+}
+
+fn cargo_install(server: &Server, staging: &Path) -> Result<()> {
+    let target = staging.join("build");
+    let mut command = cargo::command();
+    command
+        .args([
+            "install",
+            server.name,
+            "--locked",
+            "--version",
+            server.version,
+            "--root",
+        ])
+        .arg(staging);
+    // Not the checkout's: other flags would build the workspace again. Not the default either: it may be on a small /tmp.
+    command.env("CARGO_TARGET_DIR", &target);
+    must_succeed(&mut command)?;
+    fs::remove_dir_all(&target).with_context(|| format!("failed to remove {}", target.display()))
+}
+
+fn elasticsearch(server: &Server, staging: &Path) -> Result<()> {
+    let artifact = format!(
+        "org.elasticsearch.distribution.integ-test-zip:elasticsearch:{}:zip",
+        server.version
+    );
+    let mut command = Command::new("mvn");
+    command.args([
+        "-q",
+        "-B",
+        "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack",
+    ]);
+    command
+        .arg(format!("-Dartifact={artifact}"))
+        .arg(format!("-DoutputDirectory={}", staging.display()));
+    // Not in the checkout: Maven would look for a project there.
+    must_succeed(command.current_dir(staging))
+}
+
+fn prometheus(_: &Server, staging: &Path) -> Result<()> {
+    let commands = ["prometheus", "promtool"].map(|c| format!("github.com/prometheus/prometheus/cmd/{c}"));
+    go_build("prometheus", &commands, staging)
+}
+
+fn grafana_schema(_: &Server, staging: &Path) -> Result<()> {
+    go_build("grafana-schema", &[".".to_owned()], staging)
+}
+
+/// Builds packages from the module in a folder of `tests/servers/` into `bin/`.
+fn go_build(folder: &str, packages: &[String], staging: &Path) -> Result<()> {
+    let bin = staging.join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("failed to create {}", bin.display()))?;
+    let mut command = Command::new("go");
+    command.current_dir(source_dir(folder)).env("CGO_ENABLED", "0");
+    // The slash makes `go build` put each program under its own name.
+    command
+        .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
+        .arg(bin.join(""))
+        .args(packages);
+    must_succeed(&mut command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_has_a_key_of_its_own_with_its_version() {
+        let keys: std::collections::BTreeSet<_> = SERVERS.iter().map(|s| s.key().unwrap()).collect();
+        assert_eq!(keys.len(), SERVERS.len());
+        assert!(keys.contains("elasticsearch-8.19.21"));
+        assert!(keys.iter().any(|k| k.starts_with("prometheus-0.316.0-")));
+    }
+
+    #[test]
+    fn a_changed_source_changes_the_checksum() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("main.go"), "a").unwrap();
+        let before = checksum(dir.path()).unwrap();
+        fs::write(dir.path().join("main.go"), "b").unwrap();
+        assert_ne!(before, checksum(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn an_unknown_server_is_named_beside_the_known_ones() {
+        let error = named("grafana").expect_err("there is none").to_string();
+        assert!(
+            error.contains("grafana-schema") && error.contains("elasticsearch"),
+            "{error}"
+        );
+    }
+}
