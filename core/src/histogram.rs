@@ -175,6 +175,7 @@ mod tests {
             let mut seen = Histogram::default();
             values.iter().for_each(|v| seen.observe(*v));
             values.sort_by(f64::total_cmp);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
             let rank = ((p * values.len() as f64).ceil() as usize).clamp(1, values.len()) - 1;
             let ratio = seen.quantile(p).unwrap() / values[rank];
             prop_assert!((0.91..=1.10).contains(&ratio), "{ratio}");

@@ -3,22 +3,35 @@
 //! Pure: no clock, file, socket, thread, environment, log call or unseeded randomness, and no dependency on another
 //! member of the workspace. `now` is always an argument.
 
+pub mod alerts;
+pub mod decide;
 pub mod fields;
 pub mod forecast;
 pub mod histogram;
+pub mod hpa;
 pub mod ids;
 pub mod metrics;
+pub mod observed;
+pub mod plan;
+pub mod policy;
+pub mod pool;
 pub mod sample;
 pub mod series;
 pub mod signals;
 pub mod time;
 pub mod units;
 
+pub use alerts::{Alert, AlertOutcome};
+pub use decide::{Inputs, State, decide};
 pub use fields::{Field, Mapping};
 pub use forecast::{Forecast, LEVELS, Quantiles, Score, Standing};
 pub use histogram::Histogram;
 pub use ids::{Role, WorkloadId};
 pub use metrics::{Family, Kind, Label, Metric};
+pub use observed::{Capacity, CapacitySource, Lead, Misses, Observed, Reading, ReplicaCounts};
+pub use plan::{Plan, Reason, ReasonCode};
+pub use policy::{Bounds, Mode, Policy, ServingPolicy, Slo, TrainingPolicy};
+pub use pool::{Grant, ServingNeed, TrainingNeed, plan_pool};
 pub use sample::{Sample, Subject};
 pub use series::Series;
 pub use signals::{Scope, Signal};

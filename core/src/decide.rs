@@ -1,0 +1,151 @@
+//! The size of a serving workload: one pure function, one file per step, every step leaves its reason.
+//!
+//! Order: data-quality ladder → reactive → predictive at the risk level → never worse than reactive → consolidation and hold
+//! before down → rollback → alert boosts → schedule floors → rails → plan.
+
+mod down;
+mod floors;
+mod predict;
+mod quality;
+mod rails;
+mod react;
+mod risk;
+mod state;
+
+use crate::forecast::Forecast;
+use crate::hpa;
+use crate::observed::{Capacity, Lead, Observed};
+use crate::plan::{Plan, Reason, ReasonCode};
+use crate::policy::{Mode, ServingPolicy};
+use crate::time::Timestamp;
+use crate::units::replicas_ceil;
+
+pub use state::{Risk, State};
+
+/// Share of a replica's capacity that `kubectl autoscale` aims at unless told otherwise: the HPA's customary 80 %.
+pub const HPA_TARGET_SHARE: f64 = 0.8;
+
+/// Everything that a decision looks at, besides its own state.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The user's intent.
+    pub policy: &'a ServingPolicy,
+    /// What was seen.
+    pub observed: &'a Observed,
+    /// The last forecast of demand; `None`: no model has an opinion.
+    pub forecast: Option<&'a Forecast>,
+    /// What one replica carries; `None`: not known yet.
+    pub capacity: Option<Capacity>,
+    /// Time from a decision to a ready replica.
+    pub lead: Lead,
+    /// Most replicas that the pool could hold for this workload at present; `None`: no pool.
+    pub pool_limit: Option<u32>,
+}
+
+/// Decides the next size. Pure and total: a missing signal is a reason to hold, not an error.
+#[must_use]
+pub fn decide(inputs: &Inputs<'_>, state: &State, now: Timestamp) -> (Plan, State) {
+    let mut deciding = Deciding::new(inputs, state, now);
+    deciding.run();
+    deciding.finish()
+}
+
+/// Replicas that carry `demand`, given what one carries.
+fn requirement(demand: f64, capacity: Capacity) -> u32 {
+    replicas_ceil(demand / capacity.low.max(f64::MIN_POSITIVE))
+}
+
+/// A decision under way: each step reads and moves `n`, and says why.
+struct Deciding<'a> {
+    inputs: &'a Inputs<'a>,
+    state: State,
+    now: Timestamp,
+    /// The size at this moment: what the target was last asked for.
+    current: u32,
+    n: u32,
+    reasons: Vec<Reason>,
+}
+
+impl<'a> Deciding<'a> {
+    fn new(inputs: &'a Inputs<'a>, state: &State, now: Timestamp) -> Self {
+        let current = inputs.observed.replicas.wanted;
+        Self {
+            inputs,
+            state: state.clone(),
+            now,
+            current,
+            n: current,
+            reasons: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        self.state.boosts.expire(self.now);
+        self.steer_risk();
+        if self.respect_foreign_write() {
+            self.keep_in_bounds();
+            return;
+        }
+        let load = self.assess();
+        match (load, self.inputs.capacity) {
+            (Some(load), Some(capacity)) => {
+                self.react(load, capacity);
+                self.predict(capacity);
+                self.hold_down(capacity);
+            }
+            (Some(_), None) => self.say(
+                ReasonCode::CapacityUnknown,
+                "what one replica carries is unknown; held",
+                &[],
+            ),
+            (None, _) => {}
+        }
+        self.roll_back();
+        self.raise_floors();
+        self.apply_rails();
+    }
+
+    fn say(&mut self, code: ReasonCode, text: impl Into<String>, values: &[(&str, f64)]) {
+        self.reasons.push(Reason::new(code, text, values));
+    }
+
+    fn finish(mut self) -> (Plan, State) {
+        let hpa = self.hpa();
+        self.state.record(self.current, self.n, self.now);
+        if self.inputs.policy.mode == Mode::Shadow {
+            self.say(
+                ReasonCode::Shadow,
+                format!("in shadow: {} would be written", self.n),
+                &[],
+            );
+        }
+        (
+            Plan {
+                replicas: self.n,
+                reasons: self.reasons,
+                hpa,
+            },
+            self.state,
+        )
+    }
+
+    /// What the HPA would write, with its usual target, on the same demand.
+    fn hpa(&mut self) -> Option<u32> {
+        let capacity = self.inputs.capacity?;
+        let demand = self.inputs.observed.demand?;
+        let look = hpa::Look {
+            total: Some(demand.value()),
+            target: capacity.mid * HPA_TARGET_SHARE,
+            replicas: self.current,
+        };
+        Some(self.state.hpa.sync(
+            hpa::recommend(look),
+            self.current,
+            self.inputs.policy.replicas,
+            self.now,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! The predictive part: the smallest size that carries the demand quantile until a replica ordered now would be ready.
+
+use std::time::Duration;
+
+use super::{Deciding, requirement};
+use crate::forecast::Forecast;
+use crate::observed::Capacity;
+use crate::plan::ReasonCode;
+
+/// Added to the lead time: a new replica needs a moment to take its share.
+const SETTLE: Duration = Duration::from_secs(5);
+/// A forecast whose recent loss is this much above that of the last value is left out; a tie is within the noise of the score.
+const TRUST_RATIO_MAX: f64 = 1.05;
+
+impl<'a> Deciding<'a> {
+    pub(super) fn predict(&mut self, capacity: Capacity) {
+        let Some(forecast) = self.usable_forecast() else {
+            return;
+        };
+        let window = self.lead_window();
+        let p = self.risk_quantile();
+        let Some(demand) = forecast.max_quantile(self.now, window, p) else {
+            return self.say(
+                ReasonCode::ForecastStale,
+                "the last forecast no longer covers now",
+                &[],
+            );
+        };
+        let n = requirement(demand, capacity);
+        let window_s = window.as_secs_f64();
+        let text = format!(
+            "{n} for {demand:.1} req/s within {window_s:.0} s, quantile {p:.4} of {}",
+            forecast.model
+        );
+        let values = [
+            ("replicas", f64::from(n)),
+            ("demand_rps", demand),
+            ("window_s", window_s),
+            ("quantile", p),
+        ];
+        self.say(ReasonCode::Predicted, text, &values);
+        // Never worse than reactive: a forecast adds to what is needed now, it never takes away.
+        self.n = self.n.max(n);
+    }
+
+    /// The forecast, unless it is off, missing or not to be trusted; says which.
+    pub(super) fn usable_forecast(&mut self) -> Option<&'a Forecast> {
+        if !self.inputs.policy.forecast.enabled {
+            self.say(ReasonCode::ForecastOff, "forecasting is off", &[]);
+            return None;
+        }
+        let Some(forecast) = self.inputs.forecast else {
+            self.say(ReasonCode::NoForecast, "no model has enough history yet", &[]);
+            return None;
+        };
+        let ratio = forecast.score.map(|score| score.pinball_ratio);
+        if let Some(ratio) = ratio.filter(|ratio| *ratio > TRUST_RATIO_MAX) {
+            let text = format!(
+                "{} did {ratio:.2} × the loss of the last value lately",
+                forecast.model
+            );
+            self.say(ReasonCode::ForecastNotTrusted, text, &[("pinball_ratio", ratio)]);
+            return None;
+        }
+        self.inputs.forecast
+    }
+
+    /// From now until a replica ordered now carries load.
+    pub(super) fn lead_window(&self) -> Duration {
+        self.inputs.lead.p90 + SETTLE
+    }
+}

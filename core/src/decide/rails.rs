@@ -1,0 +1,126 @@
+//! Hard limits, applied last: no forecast, alert or schedule passes them.
+
+use std::time::Duration;
+
+use super::Deciding;
+use crate::plan::ReasonCode;
+use crate::policy::Mode;
+
+/// Window of the limits on one step.
+const STEP_WINDOW: Duration = Duration::from_secs(15);
+
+impl Deciding<'_> {
+    pub(super) fn apply_rails(&mut self) {
+        self.stop_at_crash_loop();
+        self.limit_step();
+        self.guard_down();
+        self.keep_in_bounds();
+        self.keep_in_pool();
+    }
+
+    pub(super) fn in_shadow(&self) -> bool {
+        self.inputs.policy.mode == Mode::Shadow
+    }
+
+    fn stop_at_crash_loop(&mut self) {
+        if self.inputs.observed.crash_loop && self.n > self.current {
+            let text = format!("replicas end soon after their start; {} would not help", self.n);
+            self.say(ReasonCode::CrashLoop, text, &[("replicas", f64::from(self.n))]);
+            self.n = self.current;
+        }
+    }
+
+    fn limit_step(&mut self) {
+        let expired = |(at, _): &(crate::time::Timestamp, u32)| self.now.since(*at) >= STEP_WINDOW;
+        if self.state.step_window.as_ref().is_none_or(expired) {
+            self.state.step_window = Some((self.now, self.current));
+        }
+        let base = self.state.step_window.map_or(self.current, |(_, size)| size);
+        let scaling = &self.inputs.policy.scaling;
+        let most = scaling
+            .step_up_max
+            .map_or(u32::MAX, |step| base.saturating_add(step))
+            .max(self.current);
+        let least = scaling
+            .step_down_max
+            .map_or(0, |step| base.saturating_sub(step))
+            .min(self.current);
+        let limited = self.n.clamp(least, most);
+        if limited != self.n {
+            let text = format!("{} is too far from {base} for one step; {limited}", self.n);
+            self.say(ReasonCode::StepLimit, text, &[("replicas", f64::from(limited))]);
+            self.n = limited;
+        }
+    }
+
+    /// No scale-down soon after a scale-up, and not too many in an hour.
+    fn guard_down(&mut self) {
+        if self.n >= self.current {
+            return;
+        }
+        let window = self.inputs.policy.scaling.flap_window.get();
+        let since_up = self
+            .state
+            .last_up
+            .map(|at| self.now.since(at))
+            .filter(|since| *since < window);
+        if let Some(since) = since_up {
+            let text = format!(
+                "scaled up {} s ago; no scale-down within {} s",
+                since.as_secs(),
+                window.as_secs()
+            );
+            self.say(
+                ReasonCode::FlapGuard,
+                text,
+                &[("since_up_s", since.as_secs_f64())],
+            );
+            self.n = self.current;
+            return;
+        }
+        let limit = self.inputs.policy.scaling.scale_downs_per_hour_max;
+        if self.state.downs.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            let text = format!("{limit} scale-downs in the last hour already");
+            self.say(ReasonCode::RateLimit, text, &[("limit", f64::from(limit))]);
+            self.n = self.current;
+        }
+    }
+
+    pub(super) fn keep_in_bounds(&mut self) {
+        let bounds = self.inputs.policy.replicas;
+        let kept = bounds.clamp(self.n);
+        if kept > self.n {
+            self.say(
+                ReasonCode::MinReplicas,
+                format!("never fewer than {kept}"),
+                &[("replicas", f64::from(kept))],
+            );
+        } else if kept < self.n {
+            let text = format!("{} wanted; never more than {kept}", self.n);
+            self.say(
+                ReasonCode::MaxReplicas,
+                text,
+                &[("replicas", f64::from(kept)), ("wanted", f64::from(self.n))],
+            );
+        }
+        self.n = kept;
+    }
+
+    /// The pool cannot hold more than it has; what is held already is never cut here, that is for the pool's plan.
+    fn keep_in_pool(&mut self) {
+        let Some(limit) = self.inputs.pool_limit else {
+            return;
+        };
+        let bounds = self.inputs.policy.replicas;
+        let limit = limit.max(self.current.min(self.n)).max(bounds.min);
+        if self.n > limit {
+            let text = format!("{} wanted; the pool has room for {limit} at present", self.n);
+            self.say(
+                ReasonCode::PoolLimit,
+                text,
+                &[("replicas", f64::from(limit)), ("wanted", f64::from(self.n))],
+            );
+            self.n = limit;
+        }
+    }
+}

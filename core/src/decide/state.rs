@@ -1,0 +1,124 @@
+//! What decisions remember of one workload: plain data, bounded, serialisable.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::alerts::Boosts;
+use crate::hpa::HpaState;
+use crate::time::Timestamp;
+
+/// Requirements kept for the hold; one a second for ten minutes. When full, neighbours are merged by their maximum.
+const REQUIREMENTS_MAX: usize = 600;
+const HOUR: Duration = Duration::from_secs(3600);
+/// Most changes remembered for the limit per hour; the policy's own limit is far below.
+const CHANGES_MAX: usize = 4096;
+
+/// Holds, boosts, rollbacks, flap history and risk level of one workload.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Effects of alerts.
+    pub boosts: Boosts,
+    /// The risk level that the misses seen have led to.
+    pub risk: Risk,
+    /// What the HPA would remember.
+    pub hpa: HpaState,
+    /// The size last decided.
+    pub(super) decided: Option<u32>,
+    /// Somebody else's size is respected until then.
+    pub(super) foreign_until: Option<Timestamp>,
+    /// When demand was last known.
+    pub(super) known_at: Option<Timestamp>,
+    /// Requirements seen, for the hold before a scale-down.
+    pub(super) requirements: VecDeque<(Timestamp, u32)>,
+    pub(super) last_up: Option<Timestamp>,
+    pub(super) last_down: Option<Down>,
+    /// A rolled-back scale-down keeps this floor until then.
+    pub(super) rollback: Option<(u32, Timestamp)>,
+    /// How often the hold is doubled, after bad scale-downs.
+    pub(super) hold_doublings: u32,
+    pub(super) hold_eased_at: Option<Timestamp>,
+    pub(super) downs: VecDeque<Timestamp>,
+    /// Start of the present window of the step limit, and the size at its start.
+    pub(super) step_window: Option<(Timestamp, u32)>,
+}
+
+/// A scale-down that may yet turn out bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Down {
+    pub(super) at: Timestamp,
+    pub(super) from: u32,
+    pub(super) to: u32,
+}
+
+/// How much of the demand's distribution is left unserved: steered by the misses really seen.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Risk {
+    /// Probability that demand exceeds what is provided for; `None` before the first decision.
+    pub exceedance: Option<f64>,
+    /// Requests that ended lately, fading with a half-life of an hour; of these, missed.
+    pub(super) ended: f64,
+    pub(super) missed: f64,
+    pub(super) steered_at: Option<Timestamp>,
+}
+
+impl State {
+    /// Remembers what was decided.
+    pub(super) fn record(&mut self, current: u32, decided: u32, now: Timestamp) {
+        if decided > current {
+            self.last_up = Some(now);
+            self.last_down = None;
+        } else if decided < current && self.decided != Some(decided) {
+            self.last_down = Some(Down {
+                at: now,
+                from: current,
+                to: decided,
+            });
+            self.downs.push_back(now);
+        }
+        while self.downs.len() > CHANGES_MAX || self.downs.front().is_some_and(|at| now.since(*at) >= HOUR) {
+            self.downs.pop_front();
+        }
+        self.decided = Some(decided);
+    }
+
+    /// Remembers a requirement; equal ones in a row and those beyond the bound are merged.
+    pub(super) fn remember(&mut self, requirement: u32, keep: Duration, now: Timestamp) {
+        while self
+            .requirements
+            .front()
+            .is_some_and(|(at, _)| now.since(*at) > keep)
+        {
+            self.requirements.pop_front();
+        }
+        // Only those matter that no later one exceeds: a later, higher one holds longer and higher.
+        while self.requirements.back().is_some_and(|(_, n)| *n <= requirement) {
+            self.requirements.pop_back();
+        }
+        self.requirements.push_back((now, requirement));
+        if self.requirements.len() > REQUIREMENTS_MAX {
+            self.requirements.remove(1);
+        }
+    }
+
+    /// The highest requirement within `window`.
+    pub(super) fn highest(&self, window: Duration, now: Timestamp) -> Option<(Timestamp, u32)> {
+        self.requirements
+            .iter()
+            .filter(|(at, _)| now.since(*at) <= window)
+            .max_by_key(|(_, n)| *n)
+            .copied()
+    }
+
+    /// The size last decided, if any.
+    #[must_use]
+    pub fn decided(&self) -> Option<u32> {
+        self.decided
+    }
+
+    /// The size was changed by Tidegate for another reason than a decision, such as a fault that a user asked for: not foreign.
+    pub fn forget_decided(&mut self) {
+        self.decided = None;
+    }
+}
