@@ -92,11 +92,7 @@ impl Boosts {
             self.active.retain(|boost| boost.fingerprint != alert.fingerprint);
             return AlertOutcome::Resolved;
         }
-        if self
-            .active
-            .iter()
-            .any(|boost| boost.fingerprint == alert.fingerprint)
-        {
+        if self.active.iter().any(|boost| boost.fingerprint == alert.fingerprint) {
             return AlertOutcome::Repeated;
         }
         let matches = |rule: &AlertRule| rule.labels.iter().all(|(k, v)| alert.labels.get(k) == Some(v));
@@ -113,9 +109,7 @@ impl Boosts {
         {
             return AlertOutcome::OverBudget;
         }
-        let floor = rule
-            .floor
-            .unwrap_or_else(|| size.saturating_add(rule.add.unwrap_or(0)));
+        let floor = rule.floor.unwrap_or_else(|| size.saturating_add(rule.add.unwrap_or(0)));
         self.raised.push((index, now));
         self.active.push(Boost {
             fingerprint: alert.fingerprint.clone(),
@@ -166,50 +160,22 @@ mod tests {
     #[test]
     fn an_alert_raises_once_and_its_end_takes_it_back() {
         let (policy, at, mut boosts) = (policy(), Timestamp::from_secs, Boosts::default());
-        assert_eq!(
-            boosts.admit(&policy, &alert("a", true, "Slow"), 3, at(0)),
-            AlertOutcome::Raised
-        );
-        assert_eq!(
-            boosts.admit(&policy, &alert("a", true, "Slow"), 5, at(30)),
-            AlertOutcome::Repeated
-        );
+        assert_eq!(boosts.admit(&policy, &alert("a", true, "Slow"), 3, at(0)), AlertOutcome::Raised);
+        assert_eq!(boosts.admit(&policy, &alert("a", true, "Slow"), 5, at(30)), AlertOutcome::Repeated);
         assert_eq!(boosts.highest(at(31)).unwrap().floor, 5);
-        assert_eq!(
-            boosts.admit(&policy, &alert("a", false, "Slow"), 5, at(40)),
-            AlertOutcome::Resolved
-        );
+        assert_eq!(boosts.admit(&policy, &alert("a", false, "Slow"), 5, at(40)), AlertOutcome::Resolved);
         assert_eq!(boosts.highest(at(41)), None);
     }
 
     #[test]
     fn rules_cool_down_and_have_a_budget() {
         let (policy, at, mut boosts) = (policy(), Timestamp::from_secs, Boosts::default());
-        assert_eq!(
-            boosts.admit(&policy, &alert("x", true, "Other"), 3, at(0)),
-            AlertOutcome::NoRule
-        );
-        assert_eq!(
-            boosts.admit(&policy, &alert("a", true, "Slow"), 3, at(0)),
-            AlertOutcome::Raised
-        );
-        assert_eq!(
-            boosts.admit(&policy, &alert("b", true, "Slow"), 3, at(59)),
-            AlertOutcome::CoolingDown
-        );
-        assert_eq!(
-            boosts.admit(&policy, &alert("b", true, "Slow"), 7, at(60)),
-            AlertOutcome::Raised
-        );
-        assert_eq!(
-            boosts.highest(at(61)).unwrap().floor,
-            8,
-            "never above the policy's bound"
-        );
-        assert_eq!(
-            boosts.admit(&policy, &alert("c", true, "Slow"), 3, at(900)),
-            AlertOutcome::OverBudget
-        );
+        assert_eq!(boosts.admit(&policy, &alert("x", true, "Other"), 3, at(0)), AlertOutcome::NoRule);
+        assert_eq!(boosts.admit(&policy, &alert("a", true, "Slow"), 3, at(0)), AlertOutcome::Raised);
+        assert_eq!(boosts.admit(&policy, &alert("b", true, "Slow"), 3, at(59)), AlertOutcome::CoolingDown);
+        assert_eq!(boosts.admit(&policy, &alert("b", true, "Slow"), 7, at(60)), AlertOutcome::Raised);
+        assert_eq!(boosts.highest(at(61)).unwrap().floor, 8, "never above the policy's bound");
+        assert_eq!(boosts.admit(&policy, &alert("c", true, "Slow"), 3, at(900)), AlertOutcome::OverBudget);
         assert_eq!(boosts.highest(at(660)), None, "the effect ends by itself");
     }
 }

@@ -69,14 +69,7 @@ struct Deciding<'a> {
 impl<'a> Deciding<'a> {
     fn new(inputs: &'a Inputs<'a>, state: &State, now: Timestamp) -> Self {
         let current = inputs.observed.replicas.wanted;
-        Self {
-            inputs,
-            state: state.clone(),
-            now,
-            current,
-            n: current,
-            reasons: Vec::new(),
-        }
+        Self { inputs, state: state.clone(), now, current, n: current, reasons: Vec::new() }
     }
 
     fn run(&mut self) {
@@ -93,11 +86,9 @@ impl<'a> Deciding<'a> {
                 self.predict(capacity);
                 self.hold_down(capacity);
             }
-            (Some(_), None) => self.say(
-                ReasonCode::CapacityUnknown,
-                "what one replica carries is unknown; held",
-                &[],
-            ),
+            (Some(_), None) => {
+                self.say(ReasonCode::CapacityUnknown, "what one replica carries is unknown; held", &[])
+            }
             (None, _) => {}
         }
         self.roll_back();
@@ -113,20 +104,9 @@ impl<'a> Deciding<'a> {
         let hpa = self.hpa();
         self.state.record(self.current, self.n, self.now);
         if self.inputs.policy.mode == Mode::Shadow {
-            self.say(
-                ReasonCode::Shadow,
-                format!("in shadow: {} would be written", self.n),
-                &[],
-            );
+            self.say(ReasonCode::Shadow, format!("in shadow: {} would be written", self.n), &[]);
         }
-        (
-            Plan {
-                replicas: self.n,
-                reasons: self.reasons,
-                hpa,
-            },
-            self.state,
-        )
+        (Plan { replicas: self.n, reasons: self.reasons, hpa }, self.state)
     }
 
     /// What the HPA would write, with its usual target, on the same demand.
@@ -138,12 +118,7 @@ impl<'a> Deciding<'a> {
             target: capacity.mid * HPA_TARGET_SHARE,
             replicas: self.current,
         };
-        Some(self.state.hpa.sync(
-            hpa::recommend(look),
-            self.current,
-            self.inputs.policy.replicas,
-            self.now,
-        ))
+        Some(self.state.hpa.sync(hpa::recommend(look), self.current, self.inputs.policy.replicas, self.now))
     }
 }
 

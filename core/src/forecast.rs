@@ -8,9 +8,7 @@ use crate::signals::Signal;
 use crate::time::Timestamp;
 
 /// Quantile levels of the grids: dense above, because a decision looks there.
-pub const LEVELS: [f64; 13] = [
-    0.05, 0.1, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.975, 0.98, 0.99, 0.995, 0.999,
-];
+pub const LEVELS: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.975, 0.98, 0.99, 0.995, 0.999];
 
 /// A distribution as its quantiles at [`LEVELS`], rising.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -123,10 +121,7 @@ impl Forecast {
     /// End of the last step.
     #[must_use]
     pub fn end(&self) -> Timestamp {
-        self.start
-            + self
-                .step
-                .saturating_mul(u32::try_from(self.steps.len()).unwrap_or(u32::MAX))
+        self.start + self.step.saturating_mul(u32::try_from(self.steps.len()).unwrap_or(u32::MAX))
     }
 }
 

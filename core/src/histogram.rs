@@ -114,11 +114,7 @@ impl Histogram {
             }
             below += count;
         }
-        self.buckets
-            .keys()
-            .next_back()
-            .map(|index| Self::upper_bound(*index))
-            .or(Some(0.0))
+        self.buckets.keys().next_back().map(|index| Self::upper_bound(*index)).or(Some(0.0))
     }
 
     /// Share of the values above `limit`, interpolated within its bucket; `None` without values.
@@ -128,11 +124,7 @@ impl Histogram {
         if self.count == 0 {
             return None;
         }
-        let position = if limit > 0.0 {
-            limit.log2() * BUCKETS_PER_DOUBLING
-        } else {
-            f64::NEG_INFINITY
-        };
+        let position = if limit > 0.0 { limit.log2() * BUCKETS_PER_DOUBLING } else { f64::NEG_INFINITY };
         let above: f64 = self
             .buckets
             .iter()
@@ -142,10 +134,7 @@ impl Histogram {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "`as` saturates and the result is clamped"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "`as` saturates and the result is clamped")]
 fn index_of(value: f64) -> i32 {
     ((value.log2() * BUCKETS_PER_DOUBLING).ceil() as i32).clamp(-INDEX_BOUND, INDEX_BOUND)
 }

@@ -76,18 +76,10 @@ pub fn recommend_pods(look: PodLook) -> u32 {
     let ratio = look.total / f64::from(look.ready) / look.target;
     if look.missing == 0 && (look.unready == 0 || ratio <= 1.0) {
         let settled = (ratio - 1.0).abs() <= TOLERANCE;
-        return if settled {
-            look.replicas
-        } else {
-            replicas_ceil(ratio * f64::from(look.ready))
-        };
+        return if settled { look.replicas } else { replicas_ceil(ratio * f64::from(look.ready)) };
     }
     let unready = if ratio > 1.0 { look.unready } else { 0 };
-    let assumed = if ratio < 1.0 {
-        look.target * f64::from(look.missing)
-    } else {
-        0.0
-    };
+    let assumed = if ratio < 1.0 { look.target * f64::from(look.missing) } else { 0.0 };
     let pods = f64::from(look.ready + look.missing + unready);
     let damped = (look.total + assumed) / pods / look.target;
     let turned = (ratio > 1.0 && damped < 1.0) || (ratio < 1.0 && damped > 1.0);
@@ -119,12 +111,7 @@ impl HpaState {
         {
             self.recommendations.pop_front();
         }
-        let stabilised = self
-            .recommendations
-            .iter()
-            .map(|(_, n)| *n)
-            .max()
-            .unwrap_or(recommended);
+        let stabilised = self.recommendations.iter().map(|(_, n)| *n).max().unwrap_or(recommended);
         let up_limit = current.saturating_mul(2).max(4);
         bounds.clamp(stabilised.min(up_limit))
     }
@@ -147,13 +134,7 @@ mod tests {
 
     #[test]
     fn stays_within_the_tolerance_and_rounds_up_beyond() {
-        let look = |total, replicas| {
-            recommend(Look {
-                total: Some(total),
-                target: 10.0,
-                replicas,
-            })
-        };
+        let look = |total, replicas| recommend(Look { total: Some(total), target: 10.0, replicas });
         assert_eq!(look(32.9, 3), 3);
         assert_eq!(look(33.1, 3), 4);
         assert_eq!(look(27.0, 3), 3);
@@ -163,22 +144,8 @@ mod tests {
 
     #[test]
     fn a_metric_that_cannot_be_read_keeps_the_size() {
-        assert_eq!(
-            recommend(Look {
-                total: None,
-                target: 10.0,
-                replicas: 7
-            }),
-            7
-        );
-        assert_eq!(
-            recommend(Look {
-                total: Some(f64::NAN),
-                target: 10.0,
-                replicas: 7
-            }),
-            7
-        );
+        assert_eq!(recommend(Look { total: None, target: 10.0, replicas: 7 }), 7);
+        assert_eq!(recommend(Look { total: Some(f64::NAN), target: 10.0, replicas: 7 }), 7);
     }
 
     // Worked by hand from the documented rules.

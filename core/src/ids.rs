@@ -48,9 +48,7 @@ pub fn is_segment(text: &str) -> bool {
     text.len() <= SEGMENT_MAX
         && edge(text.chars().next())
         && edge(text.chars().next_back())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
 impl FromStr for WorkloadId {
@@ -111,22 +109,10 @@ mod tests {
 
     #[test]
     fn an_id_has_three_or_four_lower_case_segments() {
-        for right in [
-            "ml/deployment/chat",
-            "local/process/digits-serve",
-            "a/raycluster/b/workers",
-        ] {
+        for right in ["ml/deployment/chat", "local/process/digits-serve", "a/raycluster/b/workers"] {
             assert_eq!(right.parse::<WorkloadId>().unwrap().as_str(), right);
         }
-        for wrong in [
-            "chat",
-            "ml/chat",
-            "ML/deployment/chat",
-            "a//b",
-            "a/b/-c",
-            "a/b/c/d/e",
-            "a/b/c d",
-        ] {
+        for wrong in ["chat", "ml/chat", "ML/deployment/chat", "a//b", "a/b/-c", "a/b/c/d/e", "a/b/c d"] {
             assert!(wrong.parse::<WorkloadId>().is_err(), "{wrong:?} was accepted");
         }
         assert_eq!(WorkloadId::local("x").unwrap().name(), "x");

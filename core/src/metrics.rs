@@ -171,18 +171,8 @@ mod tests {
         let mut seen = BTreeSet::new();
         for family in families() {
             assert!(seen.insert(family.name), "{} stands twice", family.name);
-            assert!(
-                family
-                    .name
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-            );
-            assert_eq!(
-                family.kind == Kind::Counter,
-                family.name.ends_with("_total"),
-                "{}",
-                family.name
-            );
+            assert!(family.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+            assert_eq!(family.kind == Kind::Counter, family.name.ends_with("_total"), "{}", family.name);
             assert!(family.help.ends_with('.'), "{}", family.name);
         }
     }

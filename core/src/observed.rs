@@ -148,21 +148,7 @@ mod tests {
 
     #[test]
     fn a_few_requests_say_nothing_of_the_share_missed() {
-        assert_eq!(
-            Misses {
-                ended: 3.0,
-                missed: 1.0
-            }
-            .share(),
-            None
-        );
-        assert_eq!(
-            Misses {
-                ended: 100.0,
-                missed: 2.0
-            }
-            .share(),
-            Some(0.02)
-        );
+        assert_eq!(Misses { ended: 3.0, missed: 1.0 }.share(), None);
+        assert_eq!(Misses { ended: 100.0, missed: 2.0 }.share(), Some(0.02));
     }
 }

@@ -109,16 +109,9 @@ impl Reason {
     /// A reason with these values.
     #[must_use]
     pub fn new(code: ReasonCode, text: impl Into<String>, values: &[(&str, f64)]) -> Self {
-        let values = values
-            .iter()
-            .filter(|(_, v)| v.is_finite())
-            .map(|(k, v)| ((*k).to_owned(), *v))
-            .collect();
-        Self {
-            code,
-            text: text.into(),
-            values,
-        }
+        let values =
+            values.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        Self { code, text: text.into(), values }
     }
 }
 

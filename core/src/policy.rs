@@ -84,11 +84,7 @@ pub struct ForecastPolicy {
 impl Default for ForecastPolicy {
     fn default() -> Self {
         let day = Span::from_secs(86_400);
-        Self {
-            enabled: true,
-            step: Span::from_secs(60),
-            seasons: vec![day, Span::from_secs(7 * 86_400)],
-        }
+        Self { enabled: true, step: Span::from_secs(60), seasons: vec![day, Span::from_secs(7 * 86_400)] }
     }
 }
 
@@ -156,15 +152,7 @@ pub enum Day {
 
 impl Day {
     /// The days, Monday first.
-    pub const ALL: [Self; 7] = [
-        Self::Mon,
-        Self::Tue,
-        Self::Wed,
-        Self::Thu,
-        Self::Fri,
-        Self::Sat,
-        Self::Sun,
-    ];
+    pub const ALL: [Self; 7] = [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
 }
 
 /// A time of day, `HH:MM`, as minutes since midnight.
@@ -375,10 +363,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            text: text.into(),
-        }
+        Self { path: path.into(), text: text.into() }
     }
 }
 
@@ -394,46 +379,22 @@ impl ServingPolicy {
         let rate = self.capacity.requests_per_second;
         let scaling = &self.scaling;
         let checks = [
-            (
-                self.slo.latency.get() > Duration::ZERO,
-                "slo/latency",
-                "must be longer than zero",
-            ),
-            (
-                (0.5..1.0).contains(&self.slo.target.get()),
-                "slo/target",
-                "must be from 0.5 to below 1",
-            ),
+            (self.slo.latency.get() > Duration::ZERO, "slo/latency", "must be longer than zero"),
+            ((0.5..1.0).contains(&self.slo.target.get()), "slo/target", "must be from 0.5 to below 1"),
             (
                 rate.is_none_or(|r| r.is_finite() && r > 0.0),
                 "capacity/requestsPerSecond",
                 "must be above zero",
             ),
-            (
-                self.capacity.concurrency != Some(0),
-                "capacity/concurrency",
-                "must be at least 1",
-            ),
-            (
-                step >= Duration::from_secs(1),
-                "forecast/step",
-                "must be at least 1s",
-            ),
+            (self.capacity.concurrency != Some(0), "capacity/concurrency", "must be at least 1"),
+            (step >= Duration::from_secs(1), "forecast/step", "must be at least 1s"),
             (
                 self.forecast.seasons.iter().all(long),
                 "forecast/seasons",
                 "each must be at least four steps long",
             ),
-            (
-                scaling.step_up_max != Some(0),
-                "scaling/stepUpMax",
-                "must be at least 1",
-            ),
-            (
-                scaling.step_down_max != Some(0),
-                "scaling/stepDownMax",
-                "must be at least 1",
-            ),
+            (scaling.step_up_max != Some(0), "scaling/stepUpMax", "must be at least 1"),
+            (scaling.step_down_max != Some(0), "scaling/stepDownMax", "must be at least 1"),
             (
                 self.fallback.is_none_or(|n| self.replicas.clamp(n) == n),
                 "fallback",
@@ -442,39 +403,20 @@ impl ServingPolicy {
         ];
         let mut found = bounds_problems("replicas", self.replicas);
         found.extend(
-            checks
-                .into_iter()
-                .filter(|(ok, ..)| !ok)
-                .map(|(_, path, text)| Problem::new(path, text)),
+            checks.into_iter().filter(|(ok, ..)| !ok).map(|(_, path, text)| Problem::new(path, text)),
         );
-        found.extend(
-            self.schedule
-                .iter()
-                .enumerate()
-                .flat_map(|(i, floor)| self.floor_problems(i, floor)),
-        );
-        found.extend(
-            self.alerts
-                .iter()
-                .enumerate()
-                .flat_map(|(i, rule)| rule_problems(i, rule)),
-        );
+        found.extend(self.schedule.iter().enumerate().flat_map(|(i, floor)| self.floor_problems(i, floor)));
+        found.extend(self.alerts.iter().enumerate().flat_map(|(i, rule)| rule_problems(i, rule)));
         found
     }
 
     fn floor_problems(&self, index: usize, floor: &ScheduleFloor) -> Vec<Problem> {
         let mut found = Vec::new();
         if floor.min > self.replicas.max {
-            found.push(Problem::new(
-                format!("schedule/{index}/min"),
-                "must not be above replicas/max",
-            ));
+            found.push(Problem::new(format!("schedule/{index}/min"), "must not be above replicas/max"));
         }
         if floor.from == floor.to {
-            found.push(Problem::new(
-                format!("schedule/{index}/to"),
-                "must differ from `from`",
-            ));
+            found.push(Problem::new(format!("schedule/{index}/to"), "must differ from `from`"));
         }
         found
     }
@@ -483,16 +425,10 @@ impl ServingPolicy {
 fn rule_problems(index: usize, rule: &AlertRule) -> Vec<Problem> {
     let mut found = Vec::new();
     if rule.add.is_some() == rule.floor.is_some() {
-        found.push(Problem::new(
-            format!("alerts/{index}"),
-            "needs either `add` or `floor`",
-        ));
+        found.push(Problem::new(format!("alerts/{index}"), "needs either `add` or `floor`"));
     }
     if rule.labels.is_empty() {
-        found.push(Problem::new(
-            format!("alerts/{index}/match"),
-            "needs at least one label",
-        ));
+        found.push(Problem::new(format!("alerts/{index}/match"), "needs at least one label"));
     }
     found
 }
@@ -503,10 +439,7 @@ impl TrainingPolicy {
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = bounds_problems("workers", self.workers);
         if self.gang == 0 {
-            found.push(Problem {
-                path: "gang".into(),
-                text: "must be at least 1".into(),
-            });
+            found.push(Problem { path: "gang".into(), text: "must be at least 1".into() });
         }
         found
     }
@@ -516,10 +449,7 @@ fn bounds_problems(name: &str, bounds: Bounds) -> Vec<Problem> {
     let mut found = Vec::new();
     if bounds.min > bounds.max {
         let text = format!("must not be above {name}/max ({})", bounds.max);
-        found.push(Problem {
-            path: format!("{name}/min"),
-            text,
-        });
+        found.push(Problem { path: format!("{name}/min"), text });
     }
     if bounds.max == 0 || bounds.max > REPLICAS_LIMIT {
         found.push(Problem {
@@ -561,26 +491,14 @@ mod tests {
             per_hour_max: 1,
         });
         let paths: Vec<_> = wrong.problems().into_iter().map(|p| p.path).collect();
-        assert_eq!(
-            paths,
-            [
-                "replicas/min",
-                "slo/target",
-                "forecast/step",
-                "alerts/0",
-                "alerts/0/match"
-            ]
-        );
+        assert_eq!(paths, ["replicas/min", "slo/target", "forecast/step", "alerts/0", "alerts/0/match"]);
     }
 
     #[test]
     fn a_time_of_day_is_two_digits_and_two() {
         assert_eq!(ClockTime::try_from("08:30".to_owned()).unwrap().minutes(), 510);
         for wrong in ["8:30", "24:00", "08:60", "0830", ""] {
-            assert!(
-                ClockTime::try_from(wrong.to_owned()).is_err(),
-                "{wrong:?} was accepted"
-            );
+            assert!(ClockTime::try_from(wrong.to_owned()).is_err(), "{wrong:?} was accepted");
         }
     }
 

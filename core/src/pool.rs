@@ -57,19 +57,10 @@ pub struct Grant {
 /// small; training gets what is left, and grows only into slots that stay free long enough. Input order does not matter.
 #[must_use]
 pub fn plan_pool(slots: u32, serving: &[ServingNeed], training: &[TrainingNeed<'_>]) -> Vec<Grant> {
-    let reserved = training
-        .iter()
-        .map(|need| need.policy.workers.min)
-        .fold(0, u32::saturating_add);
+    let reserved = training.iter().map(|need| need.policy.workers.min).fold(0, u32::saturating_add);
     let mut grants = grant_serving(slots.saturating_sub(reserved), serving);
-    let soon: u32 = grants
-        .iter()
-        .map(|grant| grant.replicas)
-        .fold(0, u32::saturating_add);
-    let later = serving
-        .iter()
-        .map(|need| need.later.max(need.soon))
-        .fold(0, u32::saturating_add);
+    let soon: u32 = grants.iter().map(|grant| grant.replicas).fold(0, u32::saturating_add);
+    let later = serving.iter().map(|need| need.later.max(need.soon)).fold(0, u32::saturating_add);
     grants.extend(grant_training(
         slots.saturating_sub(soon),
         slots.saturating_sub(later.max(soon)),
@@ -82,27 +73,16 @@ pub fn plan_pool(slots: u32, serving: &[ServingNeed], training: &[TrainingNeed<'
 fn grant_serving(slots: u32, serving: &[ServingNeed]) -> Vec<Grant> {
     let mut by_priority: Vec<_> = serving.iter().collect();
     by_priority.sort_by(|a, b| b.priority.cmp(&a.priority).then(a.id.cmp(&b.id)));
-    let mut reserved: u32 = by_priority
-        .iter()
-        .map(|need| need.min)
-        .fold(0, u32::saturating_add);
+    let mut reserved: u32 = by_priority.iter().map(|need| need.min).fold(0, u32::saturating_add);
     let mut left = slots;
     let mut grants = Vec::new();
     for need in by_priority {
         reserved -= need.min;
         let wanted = need.soon.max(need.now).max(need.min);
         let replicas = wanted.min(left.saturating_sub(reserved)).max(need.min.min(left));
-        let reasons = if replicas < wanted {
-            vec![short(replicas, wanted, slots)]
-        } else {
-            Vec::new()
-        };
+        let reasons = if replicas < wanted { vec![short(replicas, wanted, slots)] } else { Vec::new() };
         left -= replicas;
-        grants.push(Grant {
-            id: need.id.clone(),
-            replicas,
-            reasons,
-        });
+        grants.push(Grant { id: need.id.clone(), replicas, reasons });
     }
     grants
 }
@@ -128,62 +108,34 @@ fn grant_one(need: &TrainingNeed<'_>, free_now: u32, free_later: u32) -> Grant {
     let most = whole_gangs(useful(need).min(free_now), need.policy.gang);
     let replicas = if need.current > most.max(bounds.min) {
         let to = most.max(bounds.min);
-        let text = format!(
-            "serving will need the slots within the recall time; {} of {} kept",
-            to, need.current
-        );
-        reasons.push(Reason::new(
-            ReasonCode::PoolRecall,
-            text,
-            &[("free", f64::from(free_now))],
-        ));
+        let text =
+            format!("serving will need the slots within the recall time; {} of {} kept", to, need.current);
+        reasons.push(Reason::new(ReasonCode::PoolRecall, text, &[("free", f64::from(free_now))]));
         to
     } else {
-        grow(
-            need,
-            whole_gangs(useful(need).min(free_later), need.policy.gang),
-            &mut reasons,
-        )
+        grow(need, whole_gangs(useful(need).min(free_later), need.policy.gang), &mut reasons)
     };
     if bounds.min > free_now {
         reasons.push(short(free_now, bounds.min, free_now));
     }
-    Grant {
-        id: need.id.clone(),
-        replicas: replicas.min(bounds.max),
-        reasons,
-    }
+    Grant { id: need.id.clone(), replicas: replicas.min(bounds.max), reasons }
 }
 
 /// Grows into slots that stay free, where that pays; never shrinks.
 fn grow(need: &TrainingNeed<'_>, to: u32, reasons: &mut Vec<Reason>) -> u32 {
     let to = to.max(need.policy.workers.min);
     if to <= need.current {
-        let text = format!(
-            "{} workers; no more slots stay free for long enough",
-            need.current
-        );
-        reasons.push(Reason::new(
-            ReasonCode::PoolGrant,
-            text,
-            &[("workers", f64::from(need.current))],
-        ));
+        let text = format!("{} workers; no more slots stay free for long enough", need.current);
+        reasons.push(Reason::new(ReasonCode::PoolGrant, text, &[("workers", f64::from(need.current))]));
         return need.current;
     }
     if need.current >= need.policy.workers.min && need.resizes >= need.policy.resizes_per_hour_max {
         let text = format!("{} resizes in the last hour already", need.resizes);
-        reasons.push(Reason::new(
-            ReasonCode::ResizeLimit,
-            text,
-            &[("resizes", f64::from(need.resizes))],
-        ));
+        reasons.push(Reason::new(ReasonCode::ResizeLimit, text, &[("resizes", f64::from(need.resizes))]));
         return need.current;
     }
     if !pays(need, to) {
-        let text = format!(
-            "{to} workers would not earn back a resize of {:.0} s",
-            need.resize.as_secs_f64()
-        );
+        let text = format!("{to} workers would not earn back a resize of {:.0} s", need.resize.as_secs_f64());
         reasons.push(Reason::new(
             ReasonCode::GrowNotWorthIt,
             text,
@@ -192,11 +144,7 @@ fn grow(need: &TrainingNeed<'_>, to: u32, reasons: &mut Vec<Reason>) -> u32 {
         return need.current;
     }
     let text = format!("{to} workers in slots that serving will not need");
-    reasons.push(Reason::new(
-        ReasonCode::PoolGrant,
-        text,
-        &[("workers", f64::from(to))],
-    ));
+    reasons.push(Reason::new(ReasonCode::PoolGrant, text, &[("workers", f64::from(to))]));
     to
 }
 
@@ -215,21 +163,14 @@ fn pays(need: &TrainingNeed<'_>, to: u32) -> bool {
 fn useful(need: &TrainingNeed<'_>) -> u32 {
     let best = need.throughput.iter().max_by(|a, b| a.1.total_cmp(&b.1));
     let larger_was_slower = best.filter(|best| need.throughput.iter().any(|(n, _)| *n > best.0));
-    larger_was_slower.map_or(need.policy.workers.max, |best| {
-        best.0.max(need.policy.workers.min)
-    })
+    larger_was_slower.map_or(need.policy.workers.max, |best| best.0.max(need.policy.workers.min))
 }
 
 /// Samples per second at `n` workers: as seen, else in proportion to the nearest size seen, else `n`.
 fn throughput(need: &TrainingNeed<'_>, n: u32) -> f64 {
-    let nearest = need
-        .throughput
-        .iter()
-        .filter(|(size, _)| *size > 0)
-        .min_by_key(|(size, _)| size.abs_diff(n));
-    nearest.map_or(f64::from(n), |(size, rate)| {
-        rate * f64::from(n) / f64::from(*size)
-    })
+    let nearest =
+        need.throughput.iter().filter(|(size, _)| *size > 0).min_by_key(|(size, _)| size.abs_diff(n));
+    nearest.map_or(f64::from(n), |(size, rate)| rate * f64::from(n) / f64::from(*size))
 }
 
 fn whole_gangs(n: u32, gang: u32) -> u32 {
@@ -238,11 +179,7 @@ fn whole_gangs(n: u32, gang: u32) -> u32 {
 
 fn short(replicas: u32, wanted: u32, slots: u32) -> Reason {
     let text = format!("{wanted} wanted, {replicas} given: the pool has {slots} slots");
-    Reason::new(
-        ReasonCode::PoolShort,
-        text,
-        &[("wanted", f64::from(wanted)), ("given", f64::from(replicas))],
-    )
+    Reason::new(ReasonCode::PoolShort, text, &[("wanted", f64::from(wanted)), ("given", f64::from(replicas))])
 }
 
 #[cfg(test)]
@@ -255,14 +192,7 @@ mod tests {
     }
 
     fn serving(name: &str, now: u32, soon: u32, later: u32, priority: i32) -> ServingNeed {
-        ServingNeed {
-            id: id(name),
-            min: 1,
-            now,
-            soon,
-            later,
-            priority,
-        }
+        ServingNeed { id: id(name), min: 1, now, soon, later, priority }
     }
 
     fn policy() -> TrainingPolicy {
@@ -271,54 +201,27 @@ mod tests {
 
     fn training(policy: &TrainingPolicy, current: u32) -> TrainingNeed<'_> {
         let resize = Duration::from_secs(5);
-        TrainingNeed {
-            id: id("train"),
-            policy,
-            current,
-            throughput: &[],
-            resize,
-            resizes: 0,
-        }
+        TrainingNeed { id: id("train"), policy, current, throughput: &[], resize, resizes: 0 }
     }
 
     fn workers(grants: &[Grant]) -> u32 {
-        grants
-            .iter()
-            .find(|grant| grant.id == id("train"))
-            .unwrap()
-            .replicas
+        grants.iter().find(|grant| grant.id == id("train")).unwrap().replicas
     }
 
     #[test]
     fn training_yields_before_serving_needs_the_slots_and_grows_only_into_lasting_ones() {
         let policy = policy();
         assert_eq!(
-            workers(&plan_pool(
-                10,
-                &[serving("s", 2, 6, 6, 0)],
-                &[training(&policy, 8)]
-            )),
+            workers(&plan_pool(10, &[serving("s", 2, 6, 6, 0)], &[training(&policy, 8)])),
             4,
             "recalled"
         );
         assert_eq!(
-            workers(&plan_pool(
-                10,
-                &[serving("s", 2, 2, 6, 0)],
-                &[training(&policy, 4)]
-            )),
+            workers(&plan_pool(10, &[serving("s", 2, 2, 6, 0)], &[training(&policy, 4)])),
             4,
             "not worth it"
         );
-        assert_eq!(
-            workers(&plan_pool(
-                10,
-                &[serving("s", 2, 2, 2, 0)],
-                &[training(&policy, 4)]
-            )),
-            8,
-            "grown"
-        );
+        assert_eq!(workers(&plan_pool(10, &[serving("s", 2, 2, 2, 0)], &[training(&policy, 4)])), 8, "grown");
     }
 
     #[test]
@@ -332,25 +235,16 @@ mod tests {
     fn does_not_grow_past_the_size_that_was_fastest() {
         let policy = policy();
         let curve = [(2, 100.0), (4, 180.0), (6, 150.0)];
-        let need = TrainingNeed {
-            throughput: &curve,
-            ..training(&policy, 2)
-        };
+        let need = TrainingNeed { throughput: &curve, ..training(&policy, 2) };
         assert_eq!(workers(&plan_pool(20, &[], &[need])), 4);
     }
 
     #[test]
     fn a_limit_on_resizes_never_stops_a_recall() {
         let policy = policy();
-        let need = |current| TrainingNeed {
-            resizes: 99,
-            ..training(&policy, current)
-        };
+        let need = |current| TrainingNeed { resizes: 99, ..training(&policy, current) };
         assert_eq!(workers(&plan_pool(10, &[], &[need(2)])), 2);
-        assert_eq!(
-            workers(&plan_pool(10, &[serving("s", 9, 9, 9, 0)], &[need(6)])),
-            1
-        );
+        assert_eq!(workers(&plan_pool(10, &[serving("s", 9, 9, 9, 0)], &[need(6)])), 1);
     }
 
     proptest! {

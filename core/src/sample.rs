@@ -75,12 +75,7 @@ impl Sample {
     /// A reading, or nothing when `value` is not finite.
     #[must_use]
     pub fn new(subject: Subject, signal: Signal, at: Timestamp, value: f64) -> Option<Self> {
-        value.is_finite().then_some(Self {
-            subject,
-            signal,
-            at,
-            value,
-        })
+        value.is_finite().then_some(Self { subject, signal, at, value })
     }
 }
 
@@ -103,9 +98,6 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_finite_makes_no_sample() {
-        assert_eq!(
-            Sample::new(Subject::Node, Signal::Load1, Timestamp::EPOCH, f64::NAN),
-            None
-        );
+        assert_eq!(Sample::new(Subject::Node, Signal::Load1, Timestamp::EPOCH, f64::NAN), None);
     }
 }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
+/// Most steps that a series is made with from points: 19 years of minutes. Two points far apart must not fill the memory.
+const STEPS_MAX: usize = 10_000_000;
+
 /// Values at a regular step from `start`; entry `i` covers `[start + i·step, +step)`. A gap is unknown, never zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
@@ -21,15 +24,8 @@ impl Series {
     /// When `step` is shorter than a millisecond.
     #[must_use]
     pub fn new(start: Timestamp, step: Duration) -> Self {
-        assert!(
-            step >= Duration::from_millis(1),
-            "a series needs a step of at least a millisecond"
-        );
-        Self {
-            start,
-            step,
-            values: Vec::new(),
-        }
+        assert!(step >= Duration::from_millis(1), "a series needs a step of at least a millisecond");
+        Self { start, step, values: Vec::new() }
     }
 
     /// A series of these values; what is not finite becomes a gap.
@@ -45,19 +41,21 @@ impl Series {
     }
 
     /// The mean of the points in each step, from the first to the last point; steps without a point are gaps. Points need no order.
+    /// `None` without points, or when they span more than ten million steps.
     #[must_use]
     pub fn from_points(points: &[(Timestamp, f64)], step: Duration) -> Option<Self> {
         let first = points.iter().map(|p| p.0).min()?.floor_to(step);
         let last = points.iter().map(|p| p.0).max()?;
         let length = steps_between(first, last, step) + 1;
+        if length > STEPS_MAX {
+            return None;
+        }
         let mut sums = vec![(0.0, 0u32); length];
         for (at, value) in points.iter().filter(|p| p.1.is_finite()) {
             let slot = &mut sums[steps_between(first, *at, step)];
             *slot = (slot.0 + value, slot.1 + 1);
         }
-        let means = sums
-            .into_iter()
-            .map(|(sum, n)| (n > 0).then(|| sum / f64::from(n)));
+        let means = sums.into_iter().map(|(sum, n)| (n > 0).then(|| sum / f64::from(n)));
         Some(Self::from_values(first, step, means))
     }
 
@@ -136,11 +134,7 @@ impl Series {
     /// The last known value and how many steps before the end it stands (0: it is the last step).
     #[must_use]
     pub fn last_known(&self) -> Option<(f64, usize)> {
-        self.values
-            .iter()
-            .rev()
-            .enumerate()
-            .find_map(|(back, value)| value.map(|v| (v, back)))
+        self.values.iter().rev().enumerate().find_map(|(back, value)| value.map(|v| (v, back)))
     }
 
     /// Number of steps that are not gaps.
@@ -154,10 +148,6 @@ fn known(value: Option<f64>) -> Option<f64> {
     value.filter(|v| v.is_finite())
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a series of more than 2^32 steps does not fit in memory"
-)]
 fn steps_between(start: Timestamp, at: Timestamp, step: Duration) -> usize {
     (at.since(start).as_millis() / step.as_millis().max(1)) as usize
 }
@@ -171,11 +161,9 @@ mod tests {
     #[test]
     fn a_step_without_points_is_a_gap() {
         let at = Timestamp::from_secs;
-        let series = Series::from_points(
-            &[(at(31), 4.0), (at(2), 1.0), (at(8), 3.0), (at(12), f64::NAN)],
-            STEP,
-        )
-        .unwrap();
+        let series =
+            Series::from_points(&[(at(31), 4.0), (at(2), 1.0), (at(8), 3.0), (at(12), f64::NAN)], STEP)
+                .unwrap();
         assert_eq!(series.values(), [Some(2.0), None, None, Some(4.0)]);
         assert_eq!(series.start(), Timestamp::EPOCH);
         assert_eq!(series.end(), at(40));
@@ -194,10 +182,7 @@ mod tests {
     fn keeping_the_last_steps_moves_the_start() {
         let mut series = Series::from_values(Timestamp::EPOCH, STEP, [Some(1.0), Some(2.0), Some(3.0)]);
         series.keep_last(2);
-        assert_eq!(
-            (series.start(), series.get(0)),
-            (Timestamp::from_secs(10), Some(2.0))
-        );
+        assert_eq!((series.start(), series.get(0)), (Timestamp::from_secs(10), Some(2.0)));
         assert_eq!(Series::from_points(&[], STEP), None);
     }
 }

@@ -124,10 +124,7 @@ impl Signal {
     /// Whether it is demand: what drives serving size, independent of the replicas there are.
     #[must_use]
     pub const fn is_demand(self) -> bool {
-        matches!(
-            self,
-            Self::RequestsPerSecond | Self::PromptTokensPerSecond | Self::OutputTokensPerSecond
-        )
+        matches!(self, Self::RequestsPerSecond | Self::PromptTokensPerSecond | Self::OutputTokensPerSecond)
     }
 }
 

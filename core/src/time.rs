@@ -31,10 +31,7 @@ impl Timestamp {
     #[must_use]
     pub fn from_secs_f64(secs: f64) -> Option<Self> {
         let millis = (secs * 1000.0).round();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "range checked in the same expression"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "range checked in the same expression")]
         (millis.is_finite() && millis.abs() < 9.0e15).then_some(Self(millis as i64))
     }
 
@@ -46,10 +43,7 @@ impl Timestamp {
 
     /// Seconds since the Unix epoch.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "milliseconds of any real date fit in 53 bits"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of any real date fit in 53 bits")]
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1000.0
     }
@@ -58,11 +52,7 @@ impl Timestamp {
     #[must_use]
     pub fn floor_to(self, step: Duration) -> Self {
         let step = millis_of(step);
-        if step == 0 {
-            self
-        } else {
-            Self(self.0 - self.0.rem_euclid(step))
-        }
+        if step == 0 { self } else { Self(self.0 - self.0.rem_euclid(step)) }
     }
 
     /// How long after `earlier` this is; zero when it is before.
@@ -161,13 +151,8 @@ impl From<Duration> for Span {
 pub struct ParseSpanError(String);
 
 /// Units that a [`Span`] may be written in, with their length in milliseconds; longest first for printing.
-const SPAN_UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const SPAN_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 impl FromStr for Span {
     type Err = ParseSpanError;
@@ -182,22 +167,12 @@ impl FromStr for Span {
             rest = &rest[digits..];
             let letters = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
             let unit = &rest[..letters];
-            let (_, size) = SPAN_UNITS
-                .iter()
-                .find(|(name, _)| *name == unit)
-                .ok_or_else(wrong)?;
-            millis = number
-                .checked_mul(*size)
-                .and_then(|part| millis.checked_add(part))
-                .ok_or_else(wrong)?;
+            let (_, size) = SPAN_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+            millis = number.checked_mul(*size).and_then(|part| millis.checked_add(part)).ok_or_else(wrong)?;
             rest = &rest[letters..];
             parts += 1;
         }
-        if parts == 0 {
-            Err(wrong())
-        } else {
-            Ok(Self(Duration::from_millis(millis)))
-        }
+        if parts == 0 { Err(wrong()) } else { Ok(Self(Duration::from_millis(millis))) }
     }
 }
 

@@ -80,11 +80,7 @@ impl Ratio {
     /// # Errors
     /// When it is not.
     pub fn new(value: f64) -> Result<Self, RatioError> {
-        if (0.0..=1.0).contains(&value) {
-            Ok(Self(value))
-        } else {
-            Err(RatioError(value))
-        }
+        if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err(RatioError(value)) }
     }
 
     /// The number, from 0 to 1.

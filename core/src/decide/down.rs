@@ -25,22 +25,13 @@ impl Deciding<'_> {
         if self.n >= self.current {
             return;
         }
-        if let Some((at, highest)) = self
-            .state
-            .highest(hold, self.now)
-            .filter(|(_, highest)| *highest > self.n)
+        if let Some((at, highest)) =
+            self.state.highest(hold, self.now).filter(|(_, highest)| *highest > self.n)
         {
             let to = highest.min(self.current);
             let ago = self.now.since(at).as_secs_f64();
-            let text = format!(
-                "{highest} was needed {ago:.0} s ago; held for {} s",
-                hold.as_secs()
-            );
-            self.say(
-                ReasonCode::Held,
-                text,
-                &[("replicas", f64::from(to)), ("hold_s", hold.as_secs_f64())],
-            );
+            let text = format!("{highest} was needed {ago:.0} s ago; held for {} s", hold.as_secs());
+            self.say(ReasonCode::Held, text, &[("replicas", f64::from(to)), ("hold_s", hold.as_secs_f64())]);
             self.n = to;
         }
         if self.n < self.current {
@@ -49,18 +40,10 @@ impl Deciding<'_> {
     }
 
     fn consolidate(&mut self, capacity: Capacity, hold: Duration) {
-        let Some(forecast) = self
-            .inputs
-            .forecast
-            .filter(|_| self.inputs.policy.forecast.enabled)
-        else {
+        let Some(forecast) = self.inputs.forecast.filter(|_| self.inputs.policy.forecast.enabled) else {
             return;
         };
-        let exceedance = self
-            .state
-            .risk
-            .exceedance
-            .unwrap_or(self.inputs.policy.slo.budget());
+        let exceedance = self.state.risk.exceedance.unwrap_or(self.inputs.policy.slo.budget());
         let p = CONSOLIDATION_QUANTILE.max(1.0 - exceedance);
         let window = self.lead_window() + hold;
         let Some(demand) = forecast.max_quantile(self.now, window, p) else {
@@ -68,10 +51,7 @@ impl Deciding<'_> {
         };
         let needed = requirement(demand, capacity).min(self.current);
         if needed > self.n {
-            let text = format!(
-                "{demand:.1} req/s within {} s would need {needed}",
-                window.as_secs()
-            );
+            let text = format!("{demand:.1} req/s within {} s would need {needed}", window.as_secs());
             self.say(
                 ReasonCode::Consolidation,
                 text,
@@ -94,15 +74,8 @@ impl Deciding<'_> {
             self.state.hold_doublings = (self.state.hold_doublings + 1).min(DOUBLINGS_MAX);
             self.state.hold_eased_at = Some(self.now);
             self.state.rollback = Some((down.from, self.now + self.hold()));
-            let text = format!(
-                "requests are late since the scale-down from {} to {}",
-                down.from, down.to
-            );
-            self.say(
-                ReasonCode::RolledBack,
-                text,
-                &[("replicas", f64::from(down.from))],
-            );
+            let text = format!("requests are late since the scale-down from {} to {}", down.from, down.to);
+            self.say(ReasonCode::RolledBack, text, &[("replicas", f64::from(down.from))]);
         }
         match self.state.rollback {
             Some((floor, until)) if self.now < until => self.n = self.n.max(floor),

@@ -17,21 +17,11 @@ impl Deciding<'_> {
         if let Some((floor, until, fingerprint)) = boost.filter(|(floor, ..)| *floor > self.n) {
             let left = until.since(self.now).as_secs_f64();
             let text = format!("alert {fingerprint} asks for {floor} for at most {left:.0} s more");
-            self.say(
-                ReasonCode::AlertBoost,
-                text,
-                &[("replicas", f64::from(floor)), ("left_s", left)],
-            );
+            self.say(ReasonCode::AlertBoost, text, &[("replicas", f64::from(floor)), ("left_s", left)]);
             self.n = floor;
         }
-        let floor = self
-            .inputs
-            .policy
-            .schedule
-            .iter()
-            .filter(|floor| covers(floor, self.now))
-            .map(|f| f.min)
-            .max();
+        let floor =
+            self.inputs.policy.schedule.iter().filter(|floor| covers(floor, self.now)).map(|f| f.min).max();
         if let Some(floor) = floor.filter(|floor| *floor > self.n) {
             let text = format!("the schedule asks for {floor} at this hour");
             self.say(ReasonCode::ScheduleFloor, text, &[("replicas", f64::from(floor))]);
@@ -71,10 +61,7 @@ mod tests {
     fn hours_past_midnight_belong_to_the_day_they_started_on() {
         let friday_night = floor(r#"{"days":["fri"],"from":"22:00","to":"02:00","min":3}"#);
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        assert!(
-            covers(&friday_night, at("2026-01-02T23:00:00Z")),
-            "2026-01-02 is a Friday"
-        );
+        assert!(covers(&friday_night, at("2026-01-02T23:00:00Z")), "2026-01-02 is a Friday");
         assert!(covers(&friday_night, at("2026-01-03T01:59:00Z")));
         assert!(!covers(&friday_night, at("2026-01-03T02:00:00Z")));
         assert!(!covers(&friday_night, at("2026-01-02T01:00:00Z")));

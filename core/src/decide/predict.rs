@@ -20,11 +20,7 @@ impl<'a> Deciding<'a> {
         let window = self.lead_window();
         let p = self.risk_quantile();
         let Some(demand) = forecast.max_quantile(self.now, window, p) else {
-            return self.say(
-                ReasonCode::ForecastStale,
-                "the last forecast no longer covers now",
-                &[],
-            );
+            return self.say(ReasonCode::ForecastStale, "the last forecast no longer covers now", &[]);
         };
         let n = requirement(demand, capacity);
         let window_s = window.as_secs_f64();
@@ -32,12 +28,8 @@ impl<'a> Deciding<'a> {
             "{n} for {demand:.1} req/s within {window_s:.0} s, quantile {p:.4} of {}",
             forecast.model
         );
-        let values = [
-            ("replicas", f64::from(n)),
-            ("demand_rps", demand),
-            ("window_s", window_s),
-            ("quantile", p),
-        ];
+        let values =
+            [("replicas", f64::from(n)), ("demand_rps", demand), ("window_s", window_s), ("quantile", p)];
         self.say(ReasonCode::Predicted, text, &values);
         // Never worse than reactive: a forecast adds to what is needed now, it never takes away.
         self.n = self.n.max(n);
@@ -55,10 +47,7 @@ impl<'a> Deciding<'a> {
         };
         let ratio = forecast.score.map(|score| score.pinball_ratio);
         if let Some(ratio) = ratio.filter(|ratio| *ratio > TRUST_RATIO_MAX) {
-            let text = format!(
-                "{} did {ratio:.2} × the loss of the last value lately",
-                forecast.model
-            );
+            let text = format!("{} did {ratio:.2} × the loss of the last value lately", forecast.model);
             self.say(ReasonCode::ForecastNotTrusted, text, &[("pinball_ratio", ratio)]);
             return None;
         }

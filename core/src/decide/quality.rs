@@ -29,11 +29,7 @@ impl Deciding<'_> {
             self.state.known_at = Some(self.now);
             let age = demand.age().as_secs_f64();
             let text = format!("demand {:.1} req/s, {age:.0} s old", demand.value());
-            self.say(
-                ReasonCode::DemandSeen,
-                text,
-                &[("demand_rps", demand.value()), ("age_s", age)],
-            );
+            self.say(ReasonCode::DemandSeen, text, &[("demand_rps", demand.value()), ("age_s", age)]);
             return Some(Load::Rate(demand.value()));
         }
         if let Some(load) = self.concurrency() {
@@ -47,19 +43,11 @@ impl Deciding<'_> {
     fn concurrency(&mut self) -> Option<Load> {
         let per_replica = f64::from(self.inputs.policy.capacity.concurrency?);
         let in_flight = self.inputs.observed.in_flight?.fresh(FRESH)?.value();
-        let queued = self
-            .inputs
-            .observed
-            .queued
-            .and_then(|q| q.fresh(FRESH))
-            .map_or(0.0, |q| q.value());
+        let queued = self.inputs.observed.queued.and_then(|q| q.fresh(FRESH)).map_or(0.0, |q| q.value());
         let requests = in_flight + queued;
         let text = format!("demand unknown; {requests:.0} requests in flight or waiting");
         self.say(ReasonCode::DemandFromConcurrency, text, &[("requests", requests)]);
-        Some(Load::Concurrency {
-            requests,
-            per_replica,
-        })
+        Some(Load::Concurrency { requests, per_replica })
     }
 
     fn without_knowledge(&mut self) {
@@ -67,19 +55,11 @@ impl Deciding<'_> {
         let unknown = self.now.since(since);
         let values = [("unknown_s", unknown.as_secs_f64())];
         if unknown <= HOLD_MAX {
-            let text = format!(
-                "no fresh demand for {} s; held at {}",
-                unknown.as_secs(),
-                self.current
-            );
+            let text = format!("no fresh demand for {} s; held at {}", unknown.as_secs(), self.current);
             return self.say(ReasonCode::DemandStale, text, &values);
         }
         self.n = self.current.max(self.inputs.policy.fallback.unwrap_or(0));
-        let text = format!(
-            "no demand known for {} s; {} or the fallback",
-            unknown.as_secs(),
-            self.current
-        );
+        let text = format!("no demand known for {} s; {} or the fallback", unknown.as_secs(), self.current);
         self.say(ReasonCode::DemandUnknown, text, &values);
     }
 
@@ -93,10 +73,7 @@ impl Deciding<'_> {
             return false;
         };
         let left = until.since(self.now).as_secs_f64();
-        let text = format!(
-            "somebody else set {}; respected for {left:.0} s more",
-            self.current
-        );
+        let text = format!("somebody else set {}; respected for {left:.0} s more", self.current);
         self.say(ReasonCode::ForeignWrite, text, &[("left_s", left)]);
         true
     }

@@ -37,14 +37,8 @@ impl Deciding<'_> {
         }
         let base = self.state.step_window.map_or(self.current, |(_, size)| size);
         let scaling = &self.inputs.policy.scaling;
-        let most = scaling
-            .step_up_max
-            .map_or(u32::MAX, |step| base.saturating_add(step))
-            .max(self.current);
-        let least = scaling
-            .step_down_max
-            .map_or(0, |step| base.saturating_sub(step))
-            .min(self.current);
+        let most = scaling.step_up_max.map_or(u32::MAX, |step| base.saturating_add(step)).max(self.current);
+        let least = scaling.step_down_max.map_or(0, |step| base.saturating_sub(step)).min(self.current);
         let limited = self.n.clamp(least, most);
         if limited != self.n {
             let text = format!("{} is too far from {base} for one step; {limited}", self.n);
@@ -59,22 +53,11 @@ impl Deciding<'_> {
             return;
         }
         let window = self.inputs.policy.scaling.flap_window.get();
-        let since_up = self
-            .state
-            .last_up
-            .map(|at| self.now.since(at))
-            .filter(|since| *since < window);
+        let since_up = self.state.last_up.map(|at| self.now.since(at)).filter(|since| *since < window);
         if let Some(since) = since_up {
-            let text = format!(
-                "scaled up {} s ago; no scale-down within {} s",
-                since.as_secs(),
-                window.as_secs()
-            );
-            self.say(
-                ReasonCode::FlapGuard,
-                text,
-                &[("since_up_s", since.as_secs_f64())],
-            );
+            let text =
+                format!("scaled up {} s ago; no scale-down within {} s", since.as_secs(), window.as_secs());
+            self.say(ReasonCode::FlapGuard, text, &[("since_up_s", since.as_secs_f64())]);
             self.n = self.current;
             return;
         }

@@ -15,10 +15,7 @@ impl Deciding<'_> {
     pub(super) fn react(&mut self, load: Load, capacity: Capacity) {
         self.n = match load {
             Load::Rate(demand) => self.react_to_rate(demand, capacity),
-            Load::Concurrency {
-                requests,
-                per_replica,
-            } => {
+            Load::Concurrency { requests, per_replica } => {
                 let n = replicas_ceil(requests / per_replica.max(1.0));
                 self.say(
                     ReasonCode::Reactive,
@@ -41,11 +38,7 @@ impl Deciding<'_> {
         if with_backlog > n {
             let text =
                 format!("{with_backlog} to work off {queued:.0} waiting requests in {DRAIN_SECONDS:.0} s");
-            self.say(
-                ReasonCode::Backlog,
-                text,
-                &[("queued", queued), ("replicas", f64::from(with_backlog))],
-            );
+            self.say(ReasonCode::Backlog, text, &[("queued", queued), ("replicas", f64::from(with_backlog))]);
         }
         with_backlog
     }
@@ -59,11 +52,8 @@ impl Deciding<'_> {
         let all_there = observed.replicas.starting == 0 && observed.replicas.ready >= self.n;
         if let Some(share) = share.filter(|share| *share > MISSES_FACTOR * budget && waiting && all_there) {
             self.n = observed.replicas.ready.saturating_add(1);
-            let text = format!(
-                "{:.1} % late with {} ready; one more",
-                share * 100.0,
-                observed.replicas.ready
-            );
+            let text =
+                format!("{:.1} % late with {} ready; one more", share * 100.0, observed.replicas.ready);
             self.say(
                 ReasonCode::StillMissing,
                 text,

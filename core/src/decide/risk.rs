@@ -33,11 +33,8 @@ impl Deciding<'_> {
         let fade = (-elapsed.as_secs_f64() / HALF_LIFE_S).exp2();
         risk.ended *= fade;
         risk.missed *= fade;
-        if let Some(misses) = self
-            .inputs
-            .observed
-            .misses
-            .filter(|m| m.ended.is_finite() && m.missed.is_finite())
+        if let Some(misses) =
+            self.inputs.observed.misses.filter(|m| m.ended.is_finite() && m.missed.is_finite())
         {
             risk.ended += misses.ended.max(0.0);
             risk.missed += misses.missed.clamp(0.0, misses.ended.max(0.0));
@@ -57,16 +54,9 @@ impl Deciding<'_> {
         let p = 1.0 - self.state.risk.exceedance.unwrap_or(budget);
         if (p - self.inputs.policy.slo.target.get()).abs() > 1e-4 {
             let share = self.state.risk.missed / self.state.risk.ended.max(1.0);
-            let text = format!(
-                "{:.2} % missed of {:.2} % allowed: quantile {p:.4}",
-                share * 100.0,
-                budget * 100.0
-            );
-            self.say(
-                ReasonCode::RiskLevel,
-                text,
-                &[("quantile", p), ("missed_share", share)],
-            );
+            let text =
+                format!("{:.2} % missed of {:.2} % allowed: quantile {p:.4}", share * 100.0, budget * 100.0);
+            self.say(ReasonCode::RiskLevel, text, &[("quantile", p), ("missed_share", share)]);
         }
         p
     }

@@ -70,11 +70,7 @@ impl State {
             self.last_up = Some(now);
             self.last_down = None;
         } else if decided < current && self.decided != Some(decided) {
-            self.last_down = Some(Down {
-                at: now,
-                from: current,
-                to: decided,
-            });
+            self.last_down = Some(Down { at: now, from: current, to: decided });
             self.downs.push_back(now);
         }
         while self.downs.len() > CHANGES_MAX || self.downs.front().is_some_and(|at| now.since(*at) >= HOUR) {
@@ -85,11 +81,7 @@ impl State {
 
     /// Remembers a requirement; equal ones in a row and those beyond the bound are merged.
     pub(super) fn remember(&mut self, requirement: u32, keep: Duration, now: Timestamp) {
-        while self
-            .requirements
-            .front()
-            .is_some_and(|(at, _)| now.since(*at) > keep)
-        {
+        while self.requirements.front().is_some_and(|(at, _)| now.since(*at) > keep) {
             self.requirements.pop_front();
         }
         // Only those matter that no later one exceeds: a later, higher one holds longer and higher.
@@ -104,11 +96,7 @@ impl State {
 
     /// The highest requirement within `window`.
     pub(super) fn highest(&self, window: Duration, now: Timestamp) -> Option<(Timestamp, u32)> {
-        self.requirements
-            .iter()
-            .filter(|(at, _)| now.since(*at) <= window)
-            .max_by_key(|(_, n)| *n)
-            .copied()
+        self.requirements.iter().filter(|(at, _)| now.since(*at) <= window).max_by_key(|(_, n)| *n).copied()
     }
 
     /// The size last decided, if any.

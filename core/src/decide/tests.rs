@@ -19,12 +19,7 @@ fn policy() -> ServingPolicy {
 
 fn seen(wanted: u32, demand: f64) -> Observed {
     Observed {
-        replicas: ReplicaCounts {
-            wanted,
-            ready: wanted,
-            starting: 0,
-            draining: 0,
-        },
+        replicas: ReplicaCounts { wanted, ready: wanted, starting: 0, draining: 0 },
         demand: Reading::new(demand, Duration::ZERO),
         queued: Reading::new(0.0, Duration::ZERO),
         ..Observed::default()
@@ -41,12 +36,7 @@ fn forecast(demand: f64, ratio: f64) -> Forecast {
         model: "flat".into(),
         steps: vec![flat; 120],
         window_max: vec![flat; 120],
-        score: Some(Score {
-            pinball: 1.0,
-            pinball_ratio: ratio,
-            coverage95: 0.95,
-            origins: 50,
-        }),
+        score: Some(Score { pinball: 1.0, pinball_ratio: ratio, coverage95: 0.95, origins: 50 }),
     }
 }
 
@@ -59,17 +49,8 @@ fn inputs<'a>(
         policy,
         observed,
         forecast,
-        capacity: Some(Capacity {
-            low: 10.0,
-            mid: 11.0,
-            high: 12.0,
-            source: CapacitySource::Hint,
-        }),
-        lead: Lead {
-            p50: Duration::from_secs(8),
-            p90: Duration::from_secs(10),
-            starts: 3,
-        },
+        capacity: Some(Capacity { low: 10.0, mid: 11.0, high: 12.0, source: CapacitySource::Hint }),
+        lead: Lead { p50: Duration::from_secs(8), p90: Duration::from_secs(10), starts: 3 },
         pool_limit: None,
     }
 }
@@ -84,10 +65,7 @@ fn reacts_to_demand_and_to_what_waits() {
     let (plan, _) = decide(&inputs(&policy, &seen(1, 35.0), None), &State::default(), T0);
     assert_eq!(plan.replicas, 4);
     assert!(plan.has(ReasonCode::NoForecast));
-    let waiting = Observed {
-        queued: Reading::new(100.0, Duration::ZERO),
-        ..seen(1, 35.0)
-    };
+    let waiting = Observed { queued: Reading::new(100.0, Duration::ZERO), ..seen(1, 35.0) };
     let (plan, _) = decide(&inputs(&policy, &waiting, None), &State::default(), T0);
     assert_eq!(plan.replicas, 5);
     assert!(plan.has(ReasonCode::Backlog));
@@ -97,12 +75,7 @@ fn reacts_to_demand_and_to_what_waits() {
 fn goes_up_before_demand_comes_when_the_forecast_is_trusted() {
     let policy = policy();
     let decide_with = |ratio| {
-        decide(
-            &inputs(&policy, &seen(2, 15.0), Some(&forecast(72.0, ratio))),
-            &State::default(),
-            T0,
-        )
-        .0
+        decide(&inputs(&policy, &seen(2, 15.0), Some(&forecast(72.0, ratio))), &State::default(), T0).0
     };
     assert_eq!(decide_with(0.8).replicas, 8);
     let plan = decide_with(1.3);
@@ -113,17 +86,11 @@ fn goes_up_before_demand_comes_when_the_forecast_is_trusted() {
 #[test]
 fn holds_when_no_fresh_sample() {
     let policy = policy();
-    let stale = Observed {
-        demand: Reading::new(1.0, Duration::from_secs(60)),
-        ..seen(7, 1.0)
-    };
+    let stale = Observed { demand: Reading::new(1.0, Duration::from_secs(60)), ..seen(7, 1.0) };
     let (plan, state) = decide(&inputs(&policy, &stale, None), &State::default(), T0);
     assert_eq!(plan.replicas, 7);
     assert!(plan.has(ReasonCode::DemandStale));
-    let with_fallback = ServingPolicy {
-        fallback: Some(9),
-        ..policy
-    };
+    let with_fallback = ServingPolicy { fallback: Some(9), ..policy };
     let (plan, _) = decide(&inputs(&with_fallback, &stale, None), &state, after(301));
     assert_eq!(plan.replicas, 9);
     assert!(plan.has(ReasonCode::DemandUnknown));
@@ -161,11 +128,7 @@ fn comes_down_only_after_the_hold_and_outside_the_flap_window() {
 fn does_not_come_down_when_the_forecast_says_it_would_be_needed_again() {
     let policy = policy();
     let state = State::default();
-    let (plan, _) = decide(
-        &inputs(&policy, &seen(8, 20.0), Some(&forecast(65.0, 0.9))),
-        &state,
-        T0,
-    );
+    let (plan, _) = decide(&inputs(&policy, &seen(8, 20.0), Some(&forecast(65.0, 0.9))), &state, T0);
     assert_eq!(plan.replicas, 7);
     let mut rising = forecast(15.0, 0.9);
     let high = Quantiles::new([65.0; LEVELS.len()]).unwrap();
@@ -179,17 +142,8 @@ fn does_not_come_down_when_the_forecast_says_it_would_be_needed_again() {
 fn takes_a_bad_scale_down_back_at_once_and_holds_longer() {
     let policy = policy();
     let (plan, state) = decide(&inputs(&policy, &seen(8, 20.0), None), &State::default(), T0);
-    assert_eq!(
-        plan.replicas, 2,
-        "nothing was needed before, so there is nothing to hold for"
-    );
-    let late = Observed {
-        misses: Some(Misses {
-            ended: 100.0,
-            missed: 20.0,
-        }),
-        ..seen(2, 20.0)
-    };
+    assert_eq!(plan.replicas, 2, "nothing was needed before, so there is nothing to hold for");
+    let late = Observed { misses: Some(Misses { ended: 100.0, missed: 20.0 }), ..seen(2, 20.0) };
     let (plan, state) = decide(&inputs(&policy, &late, None), &state, after(10));
     assert_eq!(plan.replicas, 8);
     assert!(plan.has(ReasonCode::RolledBack));
@@ -213,10 +167,7 @@ fn respects_what_somebody_else_wrote_for_a_while() {
 #[test]
 fn no_scale_out_of_a_crash_loop() {
     let policy = policy();
-    let looping = Observed {
-        crash_loop: true,
-        ..seen(2, 90.0)
-    };
+    let looping = Observed { crash_loop: true, ..seen(2, 90.0) };
     let (plan, _) = decide(&inputs(&policy, &looping, None), &State::default(), T0);
     assert_eq!(plan.replicas, 2);
     assert!(plan.has(ReasonCode::CrashLoop));
@@ -227,11 +178,8 @@ fn an_alert_and_the_schedule_raise_the_floor_within_the_bounds() {
     let mut policy = policy();
     policy.alerts = serde_json::from_str(r#"[{"match":{"alertname":"Slow"},"add":3}]"#).unwrap();
     let mut state = State::default();
-    let alert = Alert {
-        fingerprint: "f".into(),
-        firing: true,
-        labels: [("alertname".into(), "Slow".into())].into(),
-    };
+    let alert =
+        Alert { fingerprint: "f".into(), firing: true, labels: [("alertname".into(), "Slow".into())].into() };
     state.boosts.admit(&policy, &alert, 2, T0);
     let (plan, state) = decide(&inputs(&policy, &seen(2, 15.0), None), &state, T0);
     assert_eq!(plan.replicas, 5);
@@ -253,10 +201,7 @@ fn one_step_is_limited_and_the_pool_is_not_overdrawn() {
     assert_eq!(plan.replicas, 6);
     policy.scaling.step_up_max = None;
     let observed = seen(2, 90.0);
-    let short = Inputs {
-        pool_limit: Some(5),
-        ..inputs(&policy, &observed, None)
-    };
+    let short = Inputs { pool_limit: Some(5), ..inputs(&policy, &observed, None) };
     let (plan, _) = decide(&short, &State::default(), T0);
     assert_eq!(plan.replicas, 5);
     assert!(plan.has(ReasonCode::PoolLimit));
@@ -266,13 +211,7 @@ fn one_step_is_limited_and_the_pool_is_not_overdrawn() {
 fn misses_lower_the_risk_and_their_absence_raises_it_slowly() {
     let policy = policy();
     let run = |missed: f64| {
-        let observed = Observed {
-            misses: Some(Misses {
-                ended: 1000.0,
-                missed,
-            }),
-            ..seen(20, 150.0)
-        };
+        let observed = Observed { misses: Some(Misses { ended: 1000.0, missed }), ..seen(20, 150.0) };
         let mut state = State::default();
         for minute in 0..30 {
             state = decide(&inputs(&policy, &observed, None), &state, after(minute * 60)).1;
@@ -287,10 +226,7 @@ fn misses_lower_the_risk_and_their_absence_raises_it_slowly() {
 fn one_more_replica_when_requests_are_late_although_the_size_should_do() {
     let policy = policy();
     let late = Observed {
-        misses: Some(Misses {
-            ended: 100.0,
-            missed: 30.0,
-        }),
+        misses: Some(Misses { ended: 100.0, missed: 30.0 }),
         queued: Reading::new(8.0, Duration::ZERO),
         ..seen(4, 30.0)
     };
