@@ -63,13 +63,15 @@ struct Deciding<'a> {
     /// The size at this moment: what the target was last asked for.
     current: u32,
     n: u32,
+    /// `n` as it was before the pool's limit.
+    unpooled: Option<u32>,
     reasons: Vec<Reason>,
 }
 
 impl<'a> Deciding<'a> {
     fn new(inputs: &'a Inputs<'a>, state: &State, now: Timestamp) -> Self {
         let current = inputs.observed.replicas.wanted;
-        Self { inputs, state: state.clone(), now, current, n: current, reasons: Vec::new() }
+        Self { inputs, state: state.clone(), now, current, n: current, unpooled: None, reasons: Vec::new() }
     }
 
     fn run(&mut self) {
@@ -106,7 +108,10 @@ impl<'a> Deciding<'a> {
         if self.inputs.policy.mode == Mode::Shadow {
             self.say(ReasonCode::Shadow, format!("in shadow: {} would be written", self.n), &[]);
         }
-        (Plan { replicas: self.n, reasons: self.reasons, hpa }, self.state)
+        (
+            Plan { replicas: self.n, unpooled: self.unpooled.unwrap_or(self.n), reasons: self.reasons, hpa },
+            self.state,
+        )
     }
 
     /// What the HPA would write, with its usual target, on the same demand.

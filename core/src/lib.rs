@@ -29,7 +29,7 @@ pub use histogram::Histogram;
 pub use ids::{Role, WorkloadId};
 pub use metrics::{Family, Kind, Label, Metric};
 pub use observed::{Capacity, CapacitySource, Lead, Misses, Observed, Reading, ReplicaCounts};
-pub use plan::{Plan, Reason, ReasonCode};
+pub use plan::{Decision, Plan, Reason, ReasonCode};
 pub use policy::{Bounds, Mode, Policy, ServingPolicy, Slo, TrainingPolicy};
 pub use pool::{Grant, ServingNeed, TrainingNeed, plan_pool};
 pub use sample::{Sample, Subject};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::Timestamp;
+
 /// What shaped a plan: one code per step of the decision, each with the same words everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +122,8 @@ impl Reason {
 pub struct Plan {
     /// The size.
     pub replicas: u32,
+    /// The size if the pool had room for all: what the pool's plan starts from.
+    pub unpooled: u32,
     /// What shaped it, in the order it was applied.
     pub reasons: Vec<Reason>,
     /// What the Kubernetes HPA would ask for at this moment, where that can be said.
@@ -132,4 +136,23 @@ impl Plan {
     pub fn has(&self, code: ReasonCode) -> bool {
         self.reasons.iter().any(|reason| reason.code == code)
     }
+}
+
+/// One record per decision: what was seen, what was decided, and why. The same words in the API, the log and the page.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// The size before.
+    pub from: u32,
+    /// The size decided.
+    pub to: u32,
+    /// Whether it was put into effect; false in shadow.
+    pub applied: bool,
+    /// What shaped it, in order.
+    pub reasons: Vec<Reason>,
+    /// What the Kubernetes HPA would ask for; `None` where that cannot be said.
+    pub hpa: Option<u32>,
+    /// What was seen: names with units; `None`: unknown.
+    pub inputs: BTreeMap<String, Option<f64>>,
 }
