@@ -1,1 +1,20 @@
-//! placeholder
+//! One workload's mind, whole: what it has seen, what it has learned, and what it decides.
+//!
+//! `Brain::new(policy, history)`, then `ingest` what happens and `tick` for a plan. Pure: no clock, file, thread or unseeded
+//! randomness, so that the live loop, the replay beside it and every later simulation drive one and the same type.
+
+mod brain;
+mod capacity;
+mod decisions;
+mod demand;
+mod event;
+mod fleet;
+mod lead;
+mod serving;
+mod training;
+
+pub use brain::{Brain, History, Snapshot};
+pub use capacity::CapacityModel;
+pub use event::{Event, Flow, Progress, ResizeOutcome, Seen};
+pub use fleet::Fleet;
+pub use lead::LeadTime;

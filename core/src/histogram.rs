@@ -23,6 +23,18 @@ impl Histogram {
     /// The schema number of the exposition format.
     pub const SCHEMA: i32 = 3;
 
+    /// A histogram of these buckets (index and count; entries of one index add up), a count at or below zero, and the sum of all values.
+    /// What a store or a wire format kept comes back through here; empty buckets are left out.
+    #[must_use]
+    pub fn from_buckets(buckets: impl IntoIterator<Item = (i32, u64)>, zero: u64, sum: f64) -> Self {
+        let mut made = Self { zero, count: zero, sum, ..Self::default() };
+        for (index, count) in buckets.into_iter().filter(|bucket| bucket.1 > 0) {
+            *made.buckets.entry(index.clamp(-INDEX_BOUND, INDEX_BOUND)).or_insert(0) += count;
+            made.count = made.count.saturating_add(count);
+        }
+        made
+    }
+
     /// Counts one value. NaN and infinities change nothing.
     pub fn observe(&mut self, value: f64) {
         if !value.is_finite() {
@@ -168,6 +180,13 @@ mod tests {
             let rank = ((p * values.len() as f64).ceil() as usize).clamp(1, values.len()) - 1;
             let ratio = seen.quantile(p).unwrap() / values[rank];
             prop_assert!((0.91..=1.10).contains(&ratio), "{ratio}");
+        }
+
+        #[test]
+        fn buckets_make_the_histogram_they_came_from(values in prop::collection::vec(-1.0f64..100.0, 0..50)) {
+            let mut seen = Histogram::default();
+            values.iter().for_each(|v| seen.observe(*v));
+            prop_assert_eq!(Histogram::from_buckets(seen.buckets(), seen.zero_count(), seen.sum()), seen);
         }
 
         #[test]

@@ -30,7 +30,7 @@ pub use ids::{Role, WorkloadId};
 pub use metrics::{Family, Kind, Label, Metric};
 pub use observed::{Capacity, CapacitySource, Lead, Misses, Observed, Reading, ReplicaCounts};
 pub use plan::{Decision, Plan, Reason, ReasonCode};
-pub use policy::{Bounds, Mode, Policy, ServingPolicy, Slo, TrainingPolicy};
+pub use policy::{Bounds, CapacityHint, Mode, Policy, ServingPolicy, Slo, TrainingPolicy};
 pub use pool::{Grant, ServingNeed, TrainingNeed, plan_pool};
 pub use sample::{Sample, Subject};
 pub use series::Series;

@@ -95,6 +95,8 @@ pub struct Observed {
     pub queued: Option<Reading>,
     /// Requests that ended within the last 15 s or so.
     pub misses: Option<Misses>,
+    /// Replicas that ended by themselves within the last minute.
+    pub lost: u32,
     /// Replicas end again and again soon after their start.
     pub crash_loop: bool,
 }

@@ -16,6 +16,7 @@ pub enum ReasonCode {
     DemandStale,
     DemandUnknown,
     ForeignWrite,
+    ReplicaLost,
     CapacityUnknown,
     Reactive,
     Backlog,
@@ -46,6 +47,7 @@ pub enum ReasonCode {
     ResizeLimit,
     GrowNotWorthIt,
     StepsStalled,
+    CheckpointFailed,
 }
 
 impl ReasonCode {
@@ -62,6 +64,7 @@ impl ReasonCode {
                 "nothing has been known for long; the size is held at the fallback or above"
             }
             Self::ForeignWrite => "somebody else set the size; it is respected for a while",
+            Self::ReplicaLost => "a replica ended by itself lately and is being replaced",
             Self::CapacityUnknown => "what one replica carries is not known yet; the size is held",
             Self::Reactive => "replicas that the demand seen needs",
             Self::Backlog => "requests wait; replicas to work them off were added",
@@ -92,6 +95,7 @@ impl ReasonCode {
             Self::ResizeLimit => "the policy's limit on resizes in an hour",
             Self::GrowNotWorthIt => "the slots will not be free for long enough to pay for a resize",
             Self::StepsStalled => "training steps did not advance after the last resize",
+            Self::CheckpointFailed => "the job could not write a checkpoint before the last resize",
         }
     }
 }

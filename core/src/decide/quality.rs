@@ -25,6 +25,10 @@ impl Deciding<'_> {
     /// Use → hold → reactive only → fallback floor. `None`: `n` is settled already.
     pub(super) fn assess(&mut self) -> Option<Load> {
         let observed = self.inputs.observed;
+        if observed.lost > 0 {
+            let text = format!("{} ended by themselves within a minute; being replaced", observed.lost);
+            self.say(ReasonCode::ReplicaLost, text, &[("lost", f64::from(observed.lost))]);
+        }
         if let Some(demand) = observed.demand.and_then(|reading| reading.fresh(FRESH)) {
             self.state.known_at = Some(self.now);
             let age = demand.age().as_secs_f64();

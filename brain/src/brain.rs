@@ -1,0 +1,326 @@
+//! The type that everything drives: told what happens, asked for a plan.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::{
+    Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, ReplicaCounts, Reason,
+    ReasonCode, Series, ServingNeed, Standing, State, Timestamp, WorkloadId,
+};
+
+use crate::capacity::CapacityModel;
+use crate::decisions::{Decisions, Record};
+use crate::event::{Event, Progress, ResizeOutcome, Seen};
+use crate::lead::LeadTime;
+use crate::serving::Serving;
+use crate::training::Training;
+
+/// What is known of a workload from before: its demand at the policy's forecast step.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Arriving requests per second.
+    pub demand: Option<Series>,
+}
+
+/// What outlives a restart besides the history: learned quantities and the state of decisions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    state: Option<State>,
+    capacity: Option<CapacityModel>,
+    lead: Option<LeadTime>,
+    training: Option<Training>,
+    decisions: Decisions,
+}
+
+/// One workload's mind.
+#[derive(Debug, Clone)]
+pub struct Brain {
+    id: WorkloadId,
+    kind: Kind,
+    decisions: Decisions,
+    plan: Option<Plan>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Serving(Box<Serving>),
+    Training(Box<Training>),
+}
+
+impl Brain {
+    /// A mind that knows `history` and nothing else.
+    #[must_use]
+    pub fn new(id: WorkloadId, policy: Policy, history: History) -> Self {
+        let kind = match policy {
+            Policy::Serving(policy) => Kind::Serving(Box::new(Serving::new(policy, history.demand))),
+            Policy::Training(policy) => Kind::Training(Box::new(Training::new(policy))),
+        };
+        Self { id, kind, decisions: Decisions::default(), plan: None }
+    }
+
+    /// Takes back what a snapshot kept. What the policy has changed since is the policy's.
+    #[must_use]
+    pub fn restored(mut self, snapshot: Snapshot) -> Self {
+        match &mut self.kind {
+            Kind::Serving(serving) => {
+                if let Some(mut state) = snapshot.state {
+                    // The target may have been resized while nobody looked; that is nobody's wish.
+                    state.forget_decided();
+                    serving.state = state;
+                }
+                serving.capacity = snapshot.capacity.unwrap_or(serving.capacity.clone());
+                serving.lead = snapshot.lead.unwrap_or(serving.lead.clone());
+            }
+            Kind::Training(training) => {
+                if let Some(kept) = snapshot.training {
+                    let policy = training.policy.clone();
+                    **training = Training { policy, ..kept };
+                }
+            }
+        }
+        self.decisions = snapshot.decisions;
+        self
+    }
+
+    /// What is to outlive a restart.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let decisions = self.decisions.clone();
+        match &self.kind {
+            Kind::Serving(serving) => Snapshot {
+                state: Some(serving.state.clone()),
+                capacity: Some(serving.capacity.clone()),
+                lead: Some(serving.lead.clone()),
+                training: None,
+                decisions,
+            },
+            Kind::Training(training) => {
+                Snapshot { state: None, capacity: None, lead: None, training: Some((**training).clone()), decisions }
+            }
+        }
+    }
+
+    /// Takes in what happened. An event that the role has no use for changes nothing.
+    pub fn ingest(&mut self, event: Event) {
+        match (&mut self.kind, event) {
+            (Kind::Serving(serving), Event::Seen(seen)) => serving.see(seen),
+            (Kind::Serving(serving), Event::Started { start_up, .. }) => serving.lead.ingest(start_up),
+            (Kind::Serving(serving), Event::Reset) => serving.state.forget_decided(),
+            (Kind::Training(training), Event::Progress(progress)) => training.see(progress),
+            (Kind::Training(training), Event::Resized { at, took, outcome }) => training.resized(at, took, outcome),
+            _ => {}
+        }
+    }
+
+    /// Takes in an alert; says what became of it.
+    pub fn admit(&mut self, alert: &Alert, now: Timestamp) -> AlertOutcome {
+        match &mut self.kind {
+            Kind::Serving(serving) => serving.admit(alert, now),
+            Kind::Training(_) => AlertOutcome::NoRule,
+        }
+    }
+
+    /// Decides the size of a serving workload; that of a training workload is [`Brain::take`]n from the pool's plan.
+    /// `pool_limit`: most replicas that the pool can hold for it at present.
+    pub fn tick(&mut self, now: Timestamp, pool_limit: Option<u32>) -> (Plan, Option<Decision>) {
+        let Kind::Serving(serving) = &mut self.kind else {
+            return self.take(now, None);
+        };
+        let (plan, observed) = serving.tick(now, pool_limit);
+        let inputs = serving_inputs(serving, &observed);
+        self.settle(now, observed.replicas.wanted, plan, &inputs)
+    }
+
+    /// Takes the pool's grant as the plan of a training workload; without a pool it gets what its policy allows.
+    pub fn take(&mut self, now: Timestamp, grant: Option<&Grant>) -> (Plan, Option<Decision>) {
+        let Kind::Training(training) = &self.kind else { return self.tick(now, None) };
+        let bounds = training.policy.workers;
+        let mut reasons = grant.map(|grant| grant.reasons.clone()).unwrap_or_default();
+        let mut replicas = grant.map_or(bounds.max, |grant| grant.replicas).min(bounds.max);
+        let wanted = training.counts().wanted;
+        reasons.extend(training.trouble.map(trouble));
+        if training.retry_at.is_some_and(|at| now < at) && replicas > wanted {
+            replicas = wanted.max(bounds.min);
+        }
+        if training.policy.mode == Mode::Shadow {
+            reasons.push(Reason::new(ReasonCode::Shadow, format!("in shadow: {replicas} would be written"), &[]));
+        }
+        let plan = Plan { replicas, unpooled: bounds.max, reasons, hpa: None };
+        let last = training.last();
+        let inputs = [
+            ("samples_per_second", last.and_then(|p| p.samples_per_second)),
+            ("steps_per_second", last.and_then(|p| p.steps_per_second)),
+            ("resize_s", Some(training.resize_time().as_secs_f64())),
+        ];
+        self.settle(now, wanted, plan, &inputs)
+    }
+
+    fn settle(&mut self, at: Timestamp, from: u32, plan: Plan, inputs: &[(&str, Option<f64>)]) -> (Plan, Option<Decision>) {
+        let record = Record { at, from, applied: self.mode() == Mode::Active };
+        let decision = self.decisions.record(record.of(&plan, inputs)).cloned();
+        self.plan = Some(plan.clone());
+        (plan, decision)
+    }
+
+    /// What a serving workload asks of the pool; `None` for training. `recall`: time until slots lent to training are free.
+    #[must_use]
+    pub fn serving_need(&self, now: Timestamp, recall: Duration, lasting: Duration) -> Option<ServingNeed> {
+        let Kind::Serving(serving) = &self.kind else { return None };
+        let planned = self.plan.as_ref().map_or(serving.policy.replicas.min, |plan| plan.unpooled);
+        let recall = recall + serving.lead.estimate().p90;
+        let soon = serving.need_within(now, recall).unwrap_or(0).max(planned);
+        let later = serving.need_within(now, recall + lasting).unwrap_or(0).max(soon);
+        Some(ServingNeed {
+            id: self.id.clone(),
+            min: serving.policy.replicas.min,
+            now: planned,
+            soon,
+            later,
+            priority: serving.policy.priority,
+        })
+    }
+
+    pub(crate) fn training(&self) -> Option<&Training> {
+        match &self.kind {
+            Kind::Training(training) => Some(training),
+            Kind::Serving(_) => None,
+        }
+    }
+
+    fn serving(&self) -> Option<&Serving> {
+        match &self.kind {
+            Kind::Serving(serving) => Some(serving),
+            Kind::Training(_) => None,
+        }
+    }
+
+    /// The workload.
+    #[must_use]
+    pub const fn id(&self) -> &WorkloadId {
+        &self.id
+    }
+
+    /// The intent.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        match &self.kind {
+            Kind::Serving(serving) => Policy::Serving(serving.policy.clone()),
+            Kind::Training(training) => Policy::Training(training.policy.clone()),
+        }
+    }
+
+    /// Whether plans are put into effect.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match &self.kind {
+            Kind::Serving(serving) => serving.policy.mode,
+            Kind::Training(training) => training.policy.mode,
+        }
+    }
+
+    /// Replicas as last seen.
+    #[must_use]
+    pub fn counts(&self) -> ReplicaCounts {
+        match &self.kind {
+            Kind::Serving(serving) => serving.last().map(|seen| seen.replicas).unwrap_or_default(),
+            Kind::Training(training) => training.counts(),
+        }
+    }
+
+    /// What was last seen of a serving workload, with ages.
+    #[must_use]
+    pub fn observed(&self, now: Timestamp) -> Option<Observed> {
+        self.serving().map(|serving| serving.observed(now))
+    }
+
+    /// The last look at a serving workload.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Seen> {
+        self.serving().and_then(Serving::last)
+    }
+
+    /// The last look at a training workload.
+    #[must_use]
+    pub fn progress(&self) -> Option<&Progress> {
+        self.training().and_then(Training::last)
+    }
+
+    /// The forecast of demand in use.
+    #[must_use]
+    pub fn forecast(&self) -> Option<&Forecast> {
+        self.serving().and_then(|serving| serving.forecast.as_ref())
+    }
+
+    /// The models by their recent score.
+    #[must_use]
+    pub fn league(&self) -> &[Standing] {
+        self.serving().map_or(&[], Serving::league)
+    }
+
+    /// What one replica carries.
+    #[must_use]
+    pub fn capacity(&self) -> Option<Capacity> {
+        self.serving().and_then(Serving::capacity_estimate)
+    }
+
+    /// Time from a decision to a ready replica.
+    #[must_use]
+    pub fn lead(&self) -> Option<Lead> {
+        self.serving().map(Serving::lead_estimate)
+    }
+
+    /// Demand by forecast step, as known.
+    #[must_use]
+    pub fn demand(&self) -> Option<&Series> {
+        self.serving().map(|serving| &serving.series)
+    }
+
+    /// Samples per second by number of workers, as learned.
+    #[must_use]
+    pub fn speeds(&self) -> Vec<(u32, f64)> {
+        self.training().map(Training::speeds).unwrap_or_default()
+    }
+
+    /// The last plan.
+    #[must_use]
+    pub const fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// The last decisions, newest first.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.decisions.newest()
+    }
+}
+
+/// What the end of the last resize has to tell.
+fn trouble(outcome: ResizeOutcome) -> Reason {
+    match outcome {
+        ResizeOutcome::Restored => {
+            Reason::new(ReasonCode::StepsStalled, "steps did not advance after the last resize; the former size was restored", &[])
+        }
+        ResizeOutcome::CheckpointFailed => {
+            Reason::new(ReasonCode::CheckpointFailed, "the job could not write a checkpoint; it was not resized", &[])
+        }
+        ResizeOutcome::Done | ResizeOutcome::DoneWithoutCheckpoint => {
+            Reason::new(ReasonCode::CheckpointFailed, "the job was resized although it could not write a checkpoint", &[])
+        }
+    }
+}
+
+fn serving_inputs(serving: &Serving, observed: &Observed) -> Vec<(&'static str, Option<f64>)> {
+    let lead = serving.lead_estimate();
+    let capacity = serving.capacity_estimate();
+    vec![
+        ("demand_rps", observed.demand.map(|d| d.value())),
+        ("demand_age_s", observed.demand.map(|d| d.age().as_secs_f64())),
+        ("in_flight", observed.in_flight.map(|r| r.value())),
+        ("queued", observed.queued.map(|r| r.value())),
+        ("missed_share", observed.misses.and_then(|m| m.share())),
+        ("ready", Some(f64::from(observed.replicas.ready))),
+        ("starting", Some(f64::from(observed.replicas.starting))),
+        ("capacity_low_rps", capacity.map(|c| c.low)),
+        ("capacity_mid_rps", capacity.map(|c| c.mid)),
+        ("lead_p90_s", Some(lead.p90.as_secs_f64())),
+    ]
+}

@@ -1,0 +1,109 @@
+//! What a brain is told. Everything carries its own time; nothing is asked for.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::{ReplicaCounts, Timestamp};
+
+/// Requests counted over a window that ended when the look was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Length of the window.
+    pub window: Duration,
+    /// Requests that arrived in it.
+    pub arrivals: f64,
+    /// Requests answered in it.
+    pub completed: f64,
+    /// Requests that ended in it, answered or dropped; `None` where latency is not known.
+    pub ended: Option<f64>,
+    /// Of these, outside the objective.
+    pub missed: Option<f64>,
+}
+
+/// One look at a serving workload. What is unknown is `None`, never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// When.
+    pub at: Timestamp,
+    /// Replicas by state.
+    pub replicas: ReplicaCounts,
+    /// Requests counted since the last look.
+    pub flow: Option<Flow>,
+    /// Requests being served.
+    pub in_flight: Option<f64>,
+    /// Requests waiting.
+    pub queued: Option<f64>,
+    /// Replicas that ended by themselves since the last look.
+    pub lost: u32,
+    /// Replicas end again and again soon after their start.
+    pub crash_loop: bool,
+}
+
+/// One look at a training workload.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// When.
+    pub at: Timestamp,
+    /// Workers by state.
+    pub workers: ReplicaCounts,
+    /// Samples worked through per second.
+    pub samples_per_second: Option<f64>,
+    /// Steps per second.
+    pub steps_per_second: Option<f64>,
+    /// Whether a resize is under way.
+    pub resizing: bool,
+}
+
+/// How a training resize ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResizeOutcome {
+    /// Steps advance at the new size.
+    Done,
+    /// Steps advance at the new size, but the job could not write a checkpoint before.
+    DoneWithoutCheckpoint,
+    /// The job could not write a checkpoint; nothing was changed.
+    CheckpointFailed,
+    /// Steps did not advance; the former size was restored.
+    Restored,
+}
+
+impl ResizeOutcome {
+    /// Value of the `outcome` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::DoneWithoutCheckpoint => "done_without_checkpoint",
+            Self::CheckpointFailed => "checkpoint_failed",
+            Self::Restored => "restored",
+        }
+    }
+}
+
+/// What a brain is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A look at a serving workload.
+    Seen(Seen),
+    /// A look at a training workload.
+    Progress(Progress),
+    /// A replica became ready, this long after it was ordered.
+    Started {
+        /// When it became ready.
+        at: Timestamp,
+        /// Order to ready.
+        start_up: Duration,
+    },
+    /// A training resize ended.
+    Resized {
+        /// When.
+        at: Timestamp,
+        /// How long it took, checkpoint included.
+        took: Duration,
+        /// How it ended.
+        outcome: ResizeOutcome,
+    },
+    /// The size was changed for a reason of the target's own; it is not somebody else's wish.
+    Reset,
+}

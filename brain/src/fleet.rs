@@ -1,0 +1,98 @@
+//! All workloads of one place together: each decides, and they share one pool of slots.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::{Decision, Grant, Plan, Role, Timestamp, WorkloadId, plan_pool};
+
+use crate::brain::Brain;
+
+/// Minds that share a pool; `slots`: how many replicas and workers it can hold; `None`: no bound but the policies'.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    brains: BTreeMap<WorkloadId, Brain>,
+    slots: Option<u32>,
+    grants: BTreeMap<WorkloadId, Grant>,
+}
+
+/// A plan, and its record where it says something new.
+pub type Planned = (Plan, Option<Decision>);
+
+impl Fleet {
+    /// Of these minds.
+    #[must_use]
+    pub fn new(brains: impl IntoIterator<Item = Brain>, slots: Option<u32>) -> Self {
+        let brains = brains.into_iter().map(|brain| (brain.id().clone(), brain)).collect();
+        Self { brains, slots, grants: BTreeMap::new() }
+    }
+
+    /// All minds, by id.
+    pub fn brains(&self) -> impl Iterator<Item = &Brain> {
+        self.brains.values()
+    }
+
+    /// One mind.
+    #[must_use]
+    pub fn get(&self, id: &WorkloadId) -> Option<&Brain> {
+        self.brains.get(id)
+    }
+
+    /// One mind, to tell it something.
+    pub fn get_mut(&mut self, id: &WorkloadId) -> Option<&mut Brain> {
+        self.brains.get_mut(id)
+    }
+
+    /// Slots of the pool.
+    #[must_use]
+    pub const fn slots(&self) -> Option<u32> {
+        self.slots
+    }
+
+    /// Decides for all: serving by demand within what the pool can hold at present, then training by what serving leaves.
+    pub fn tick(&mut self, now: Timestamp) -> BTreeMap<WorkloadId, Planned> {
+        let mut planned = BTreeMap::new();
+        for id in self.of_role(Role::Serving) {
+            let limit = self.room_for(&id);
+            let brain = self.brains.get_mut(&id).expect("the id was just listed");
+            planned.insert(id, brain.tick(now, limit));
+        }
+        self.share(now);
+        for id in self.of_role(Role::Training) {
+            let grant = self.grants.get(&id).cloned();
+            let brain = self.brains.get_mut(&id).expect("the id was just listed");
+            planned.insert(id, brain.take(now, grant.as_ref()));
+        }
+        planned
+    }
+
+    fn of_role(&self, role: Role) -> Vec<WorkloadId> {
+        self.brains.values().filter(|brain| brain.policy().role() == role).map(|brain| brain.id().clone()).collect()
+    }
+
+    /// Slots that nobody else holds at this moment, and that the last plan of the pool does not give to others.
+    fn room_for(&self, id: &WorkloadId) -> Option<u32> {
+        let slots = self.slots?;
+        let others = self.brains.values().filter(|brain| brain.id() != id);
+        let held = others.map(|brain| brain.counts().held().max(serving_wanted(brain))).fold(0, u32::saturating_add);
+        let granted = self.grants.get(id).filter(|grant| !grant.reasons.is_empty()).map(|grant| grant.replicas);
+        let free = slots.saturating_sub(held);
+        Some(granted.map_or(free, |granted| free.min(granted)))
+    }
+
+    /// Plans who holds the slots, with the recall time of the slowest training workload.
+    fn share(&mut self, now: Timestamp) {
+        let Some(slots) = self.slots else { return };
+        let training: Vec<_> = self.brains.values().filter_map(|b| b.training().map(|t| (b.id(), t, t.speeds()))).collect();
+        let recall = training.iter().map(|(_, t, _)| t.resize_time()).max().unwrap_or(Duration::ZERO);
+        let lasting = training.iter().map(|(_, t, _)| t.policy.grow_hold.get()).max().unwrap_or(Duration::ZERO);
+        let serving: Vec<_> = self.brains.values().filter_map(|b| b.serving_need(now, recall, lasting)).collect();
+        let needs: Vec<_> = training.iter().map(|(id, t, speeds)| t.need(id, speeds, now)).collect();
+        let grants = plan_pool(slots, &serving, &needs);
+        self.grants = grants.into_iter().map(|grant| (grant.id.clone(), grant)).collect();
+    }
+}
+
+/// What a serving workload has been promised already, ready or not.
+fn serving_wanted(brain: &Brain) -> u32 {
+    if brain.policy().role() == Role::Serving { brain.counts().wanted } else { 0 }
+}

@@ -1,0 +1,245 @@
+//! The mind of a serving workload: demand, forecast, capacity, lead time, and the state of its decisions.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tidegate_core::{
+    Alert, AlertOutcome, Capacity, Forecast, Inputs, Lead, Misses, Observed, Plan, Reading, Series, ServingPolicy, Signal,
+    Standing, State, Timestamp, decide,
+};
+use tidegate_predictor::{FittedPredictor, Predictor, PredictorConfig};
+
+use crate::capacity::CapacityModel;
+use crate::demand::Demand;
+use crate::event::{Flow, Seen};
+use crate::lead::LeadTime;
+
+/// Steps of history kept for the models: three weeks of minutes.
+const STEPS_MAX: usize = 30_240;
+/// Steps ahead that are forecast: two hours of minutes.
+const HORIZON_STEPS: usize = 120;
+/// Models are fitted again when the history has grown by this share, but neither more often nor more seldom than the bounds say.
+const REFIT_SHARE: usize = 20;
+const REFIT_STEPS_MIN: usize = 10;
+const REFIT_STEPS_MAX: usize = 240;
+/// Requests that ended within this are what a decision calls "lately".
+const MISSES_WINDOW: Duration = Duration::from_secs(15);
+const MISSES_KEPT_MAX: usize = 512;
+/// Replicas lost within this are told of in a decision.
+const LOSSES_WINDOW: Duration = Duration::from_secs(60);
+const LOSSES_KEPT_MAX: usize = 256;
+/// Capacity is learned from a size that has been steady for this long: before, a backlog of an earlier size is worked off.
+const STEADY: Duration = Duration::from_secs(10);
+/// What is added to the lead time before a new replica takes its share; as in the decision.
+const SETTLE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    pub(crate) policy: ServingPolicy,
+    pub(crate) state: State,
+    pub(crate) capacity: CapacityModel,
+    pub(crate) lead: LeadTime,
+    pub(crate) series: Series,
+    pub(crate) forecast: Option<Forecast>,
+    demand: Demand,
+    fitted: Option<FittedPredictor>,
+    steps_since_fit: usize,
+    last: Option<Seen>,
+    misses: VecDeque<(Timestamp, Misses)>,
+    losses: VecDeque<(Timestamp, u32)>,
+    steady: Option<(u32, Timestamp)>,
+}
+
+impl Serving {
+    pub(crate) fn new(policy: ServingPolicy, history: Option<Series>) -> Self {
+        let step = policy.forecast.step.get();
+        let mut series = history.filter(|series| series.step() == step).unwrap_or_else(|| Series::new(Timestamp::EPOCH, step));
+        series.keep_last(STEPS_MAX);
+        Self {
+            state: State::default(),
+            capacity: CapacityModel::new(policy.capacity, policy.slo.budget()),
+            lead: LeadTime::new(policy.scaling.lead_time.get()),
+            demand: Demand::new(step),
+            series,
+            forecast: None,
+            fitted: None,
+            steps_since_fit: 0,
+            last: None,
+            misses: VecDeque::new(),
+            losses: VecDeque::new(),
+            steady: None,
+            policy,
+        }
+    }
+
+    pub(crate) fn see(&mut self, seen: Seen) {
+        for (start, rate) in self.demand.ingest(seen.at, seen.flow) {
+            self.append(start, rate);
+        }
+        if let Some(flow) = seen.flow {
+            self.count_misses(seen.at, flow);
+            self.learn_capacity(seen, flow);
+        }
+        self.count_losses(seen);
+        self.last = Some(seen);
+    }
+
+    fn count_losses(&mut self, seen: Seen) {
+        if seen.lost > 0 {
+            self.losses.push_back((seen.at, seen.lost));
+        }
+        let old = |loss: &(Timestamp, u32)| seen.at.since(loss.0) >= LOSSES_WINDOW;
+        while self.losses.len() > LOSSES_KEPT_MAX || self.losses.front().is_some_and(old) {
+            self.losses.pop_front();
+        }
+    }
+
+    /// Appends one step, after gaps for those that nobody saw; what lies before the end is known already.
+    fn append(&mut self, start: Timestamp, rate: Option<f64>) {
+        let step = self.series.step();
+        if self.series.is_empty() {
+            self.series = Series::new(start, step);
+        }
+        let absent = start.since(self.series.end()).as_millis() / step.as_millis().max(1);
+        for _ in 0..usize::try_from(absent).unwrap_or(STEPS_MAX).min(STEPS_MAX) {
+            self.push(None);
+        }
+        if start >= self.series.end() {
+            self.push(rate);
+        }
+        self.forecast = None;
+    }
+
+    fn push(&mut self, rate: Option<f64>) {
+        self.series.push(rate);
+        self.series.keep_last(STEPS_MAX);
+        self.steps_since_fit += 1;
+        if let Some(fitted) = &mut self.fitted {
+            fitted.observe(rate);
+        }
+    }
+
+    fn count_misses(&mut self, at: Timestamp, flow: Flow) {
+        if let (Some(ended), Some(missed)) = (flow.ended, flow.missed) {
+            self.misses.push_back((at, Misses { ended, missed }));
+        }
+        while self.misses.len() > MISSES_KEPT_MAX || self.misses.front().is_some_and(|m| at.since(m.0) >= MISSES_WINDOW) {
+            self.misses.pop_front();
+        }
+    }
+
+    /// Learns from a steady size without a backlog of its past: the load of one replica, and what missed.
+    fn learn_capacity(&mut self, seen: Seen, flow: Flow) {
+        let counts = seen.replicas;
+        let size = counts.ready;
+        let moving = counts.starting > 0 || counts.draining > 0 || seen.crash_loop || size == 0;
+        if moving || self.steady.is_none_or(|(steady, _)| steady != size) {
+            self.steady = (!moving).then_some((size, seen.at));
+            return;
+        }
+        let settled = self.steady.is_some_and(|(_, since)| seen.at.since(since) >= STEADY);
+        if let (true, Some(ended), Some(missed)) = (settled, flow.ended, flow.missed) {
+            let rate = flow.arrivals.max(flow.completed) / flow.window.as_secs_f64();
+            self.capacity.ingest(seen.at, rate / f64::from(size), ended, missed);
+        }
+    }
+
+    pub(crate) fn observed(&self, now: Timestamp) -> Observed {
+        let Some(last) = self.last else { return Observed::default() };
+        let age = now.since(last.at);
+        let reading = |value: Option<f64>| value.and_then(|value| Reading::new(value, age));
+        let sum = self.misses.iter().fold(Misses { ended: 0.0, missed: 0.0 }, |sum, (_, m)| Misses {
+            ended: sum.ended + m.ended,
+            missed: sum.missed + m.missed,
+        });
+        Observed {
+            replicas: last.replicas,
+            demand: self.demand.reading(now),
+            in_flight: reading(last.in_flight),
+            queued: reading(last.queued),
+            misses: (!self.misses.is_empty()).then_some(sum),
+            lost: self.losses.iter().map(|(_, n)| n).fold(0, |sum, n| n.saturating_add(sum)),
+            crash_loop: last.crash_loop,
+        }
+    }
+
+    pub(crate) fn tick(&mut self, now: Timestamp, pool_limit: Option<u32>) -> (Plan, Observed) {
+        self.foresee(now);
+        let observed = self.observed(now);
+        let inputs = Inputs {
+            policy: &self.policy,
+            observed: &observed,
+            forecast: self.forecast.as_ref(),
+            capacity: self.capacity.estimate(),
+            lead: self.lead.estimate(),
+            pool_limit,
+        };
+        let (plan, state) = decide(&inputs, &self.state, now);
+        self.state = state;
+        (plan, observed)
+    }
+
+    /// Makes the forecast of this step, fitting anew when the history has grown enough.
+    fn foresee(&mut self, now: Timestamp) {
+        if !self.policy.forecast.enabled || self.series.is_empty() {
+            self.forecast = None;
+            return;
+        }
+        let every = (self.series.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX);
+        if self.fitted.is_none() || self.steps_since_fit >= every {
+            if self.fitted.is_none() && self.steps_since_fit > 0 && self.steps_since_fit < REFIT_STEPS_MIN {
+                return;
+            }
+            self.fitted = self.predictor().fit(&self.series);
+            self.steps_since_fit = 0;
+            self.forecast = None;
+        }
+        let due = self.forecast.as_ref().is_none_or(|forecast| now.since(forecast.issued_at) >= self.series.step());
+        if let (true, Some(fitted)) = (due, &self.fitted) {
+            self.forecast = fitted.predict(Signal::RequestsPerSecond, now);
+        }
+    }
+
+    fn predictor(&self) -> Predictor {
+        let step = self.series.step();
+        let window = self.lead.estimate().p90 + SETTLE;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        let lead_steps = (window.as_secs_f64() / step.as_secs_f64()).ceil() as usize;
+        Predictor::new(PredictorConfig {
+            step,
+            seasons: self.policy.forecast.seasons.iter().map(|season| season.get()).collect(),
+            horizon_steps: HORIZON_STEPS,
+            lead_steps: lead_steps.clamp(1, HORIZON_STEPS),
+            seed: 1,
+        })
+    }
+
+    /// Replicas needed within `window`, by the forecast in use; `None`: no forecast.
+    pub(crate) fn need_within(&self, now: Timestamp, window: Duration) -> Option<u32> {
+        let exceedance = self.state.risk.exceedance.unwrap_or(self.policy.slo.budget());
+        let demand = self.forecast.as_ref()?.max_quantile(now, window, 1.0 - exceedance)?;
+        let capacity = self.capacity.estimate()?;
+        Some(self.policy.replicas.clamp(tidegate_core::units::replicas_ceil(demand / capacity.low)))
+    }
+
+    pub(crate) fn admit(&mut self, alert: &Alert, now: Timestamp) -> AlertOutcome {
+        let size = self.last.map_or(self.policy.replicas.min, |seen| seen.replicas.wanted);
+        self.state.boosts.admit(&self.policy, alert, size, now)
+    }
+
+    pub(crate) fn league(&self) -> &[Standing] {
+        self.fitted.as_ref().map_or(&[], FittedPredictor::league)
+    }
+
+    pub(crate) fn capacity_estimate(&self) -> Option<Capacity> {
+        self.capacity.estimate()
+    }
+
+    pub(crate) fn lead_estimate(&self) -> Lead {
+        self.lead.estimate()
+    }
+
+    pub(crate) const fn last(&self) -> Option<&Seen> {
+        self.last.as_ref()
+    }
+}

@@ -1,0 +1,12 @@
+//! `tidegate.yaml`: what `tidegate up` manages and watches. Reading it is here; acting on it is not.
+
+mod check;
+mod file;
+mod find;
+mod yaml;
+
+pub(crate) use check::{ConfigError, Loaded, load, parse};
+pub(crate) use file::{
+    CheckpointHook, Config, Elasticsearch, Logs, Metrics, Process, Scrape, Sink, Workload,
+};
+pub(crate) use find::{find, usual_places};
