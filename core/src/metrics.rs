@@ -56,7 +56,7 @@ labels! {
     Device, "device", "Disk or network interface.";
     Mountpoint, "mountpoint", "Where a filesystem is mounted.";
     Version, "version", "Version of the program.";
-    Source, "source", "What was collected from: `node`, `process`, `scrape`, `logs`.";
+    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `logs`.";
     Target, "target", "Address of a scrape target.";
     Cause, "cause", "Why something failed: a closed set, never a message.";
     Outcome, "outcome", "How something ended: a closed set.";
@@ -114,6 +114,7 @@ metrics! {
     BuildInfo, "tidegate_build_info", Gauge, One, [Version], "Always 1; the version is in the label.";
     ProcessCpuSeconds, "process_cpu_seconds_total", Counter, Seconds, [], "CPU time used by Tidegate itself.";
     ProcessMemory, "process_resident_memory_bytes", Gauge, Bytes, [], "Resident memory of Tidegate itself.";
+    SeriesRefused, "tidegate_metrics_series_refused_total", Counter, One, [], "Series left off this page because their family holds the most it may.";
     SourceUp, "tidegate_source_up", Gauge, One, [Source], "1 when the source's last reading was in time, 0 when it failed or is stuck.";
     SourceReadSeconds, "tidegate_source_read_seconds", Gauge, Seconds, [Source], "Duration of the source's last reading.";
     SourceErrors, "tidegate_source_errors_total", Counter, One, [Source, Cause], "Readings or parts of readings that failed.";
