@@ -15,7 +15,7 @@ pub async fn until<T>(what: &str, limit: Duration, probe: impl AsyncFnMut() -> O
     within(limit, probe).await.unwrap_or_else(|| panic!("waited {limit:?} in vain for {what}"))
 }
 
-/// Asks `probe` until it gives a value; `None` when it gave none within `limit`.
+/// Asks `probe` until it gives a value, for callers who can say more than a panic; `None` when it gave none within `limit`.
 pub async fn within<T>(limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let polling = async {
         let mut ticks = interval(POLL);

@@ -1,9 +1,11 @@
 //! The Prometheus that the suite runs against is the real one, and the alert rules pass `promtool`: syntax, then the firing and silent cases.
 
+use std::path::Path;
 use std::time::Duration;
 
-use tidegate_tests::repository::{files, root};
-use tidegate_tests::servers::{Prometheus, promtool};
+use serde_json::Value;
+use tidegate_tests::repository::{files, root, text};
+use tidegate_tests::servers::{Prometheus, http, promtool};
 use tidegate_tests::waiting;
 
 fn promtool_on(arguments: &[&str], folder: &str) {
@@ -41,4 +43,44 @@ async fn the_server_scrapes_and_refuses_nonsense() {
     .await;
     let refused = second.query("sum by (").await.expect_err("it is no expression");
     assert!(refused.contains("parse error"), "{refused}");
+}
+
+/// The rules as Prometheus has understood them.
+async fn rules(server: &Prometheus) -> Vec<Value> {
+    let answer =
+        http().get(format!("{}/api/v1/rules", server.url())).send().await.expect("Prometheus answers");
+    let body: Value = answer.json().await.expect("Prometheus answers in JSON");
+    let groups = body["data"]["groups"].as_array().cloned().unwrap_or_default();
+    groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn every_alert_says_what_it_means_and_is_tested_both_ways() {
+    let server = Prometheus::start(&[], &[root().join("alerts/rules/tidegate.yaml")]).await;
+    let rules = rules(&server).await;
+    assert!(!rules.is_empty(), "Prometheus read no rules");
+    for rule in rules {
+        let name = rule["name"].as_str().expect("a rule has a name");
+        assert!(
+            matches!(rule["labels"]["severity"].as_str(), Some("critical" | "warning" | "info")),
+            "{name}: severity"
+        );
+        assert!(rule["duration"].as_f64().is_some_and(|seconds| seconds > 0.0), "{name}: for");
+        for annotation in ["summary", "description"] {
+            assert!(
+                rule["annotations"][annotation].as_str().is_some_and(|text| text.ends_with('.')),
+                "{name}: {annotation}"
+            );
+        }
+        let runbook = rule["annotations"]["runbook_url"].as_str().expect("a rule has a runbook");
+        let runbook = text(Path::new(runbook)).unwrap_or_else(|| panic!("{name}: there is no {runbook}"));
+        for section in ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"] {
+            assert!(runbook.contains(section), "{name}: its runbook lacks `{section}`");
+        }
+        let cases = text(Path::new(&format!("alerts/tests/{name}.yaml"))).expect("it has test cases");
+        assert!(
+            cases.contains("exp_labels:") && cases.contains("name: keeps silent"),
+            "{name}: one firing, one silent case"
+        );
+    }
 }
