@@ -26,10 +26,7 @@ impl Moment {
 /// Reads both clocks.
 #[must_use]
 pub fn now() -> Moment {
-    Moment {
-        at: wall(),
-        steady: steady(),
-    }
+    Moment { at: wall(), steady: steady() }
 }
 
 /// The wall clock, in whole milliseconds.
@@ -56,10 +53,7 @@ mod tests {
     fn a_rate_is_never_taken_over_no_time() {
         let earlier = now();
         assert_eq!(earlier.seconds_since(&earlier), None);
-        let later = Moment {
-            steady: earlier.steady + Duration::from_secs(2),
-            ..earlier
-        };
+        let later = Moment { steady: earlier.steady + Duration::from_secs(2), ..earlier };
         assert_eq!(later.seconds_since(&earlier), Some(2.0));
         assert_eq!(earlier.seconds_since(&later), None);
     }

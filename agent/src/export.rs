@@ -1,1 +1,109 @@
-//! Exposition.
+//! `/metrics`: the program's own families and the latest signals, in the text formats of Prometheus and OpenMetrics.
+//!
+//! A page is made from memory alone, at most once a second, and served from there: a scrape never waits for a disk, a
+//! process or a target. Not here: HTTP, which is the server's, and where values come from.
+
+mod encode;
+pub mod format;
+pub mod registry;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_core::{Family, Label, Metric, Signal, Subject};
+
+pub use format::Format;
+pub use registry::{Counter, Gauge, HistogramHandle, Registry};
+
+use crate::clock::{self, Moment};
+use crate::collect::LatestValues;
+use encode::{Point, Points};
+
+/// A page is made anew after this; no scraper asks more often.
+const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Makes the pages, and keeps the last one of each format.
+#[derive(Debug)]
+pub struct Exporter {
+    registry: Arc<Registry>,
+    latest: Arc<LatestValues>,
+    fresh_for: Duration,
+    pages: Mutex<BTreeMap<Format, (Duration, Bytes)>>,
+}
+
+impl Exporter {
+    /// Shows `registry`, and of `latest` what is not older than `fresh_for`: three times the longest interval of a source is a good choice.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, latest: Arc<LatestValues>, fresh_for: Duration) -> Self {
+        registry.gauge(Metric::BuildInfo, &[(Label::Version, env!("CARGO_PKG_VERSION"))]).set(Some(1.0));
+        Self { registry, latest, fresh_for, pages: Mutex::default() }
+    }
+
+    /// The page as of at most a second ago.
+    #[must_use]
+    pub fn page(&self, format: Format) -> Bytes {
+        self.page_at(format, clock::now())
+    }
+
+    fn page_at(&self, format: Format, now: Moment) -> Bytes {
+        // Held while the page is made: of several scrapers at once, one makes it and the others take it.
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made, page)) = pages.get(&format)
+            && now.steady.saturating_sub(*made) < PAGE_AGE_MAX
+        {
+            return page.clone();
+        }
+        let page = Bytes::from(self.render(format, now));
+        pages.insert(format, (now.steady, page.clone()));
+        page
+    }
+
+    /// Makes a page, whatever was made before.
+    #[must_use]
+    pub fn render(&self, format: Format, now: Moment) -> String {
+        let mut page = encode::Page::new(format);
+        let mut by_signal: BTreeMap<Signal, Vec<Point>> = BTreeMap::new();
+        self.latest.fresh(now.at, self.fresh_for, |subject, signal, value| {
+            if let Some(labels) = labels_of(subject, signal) {
+                by_signal.entry(signal).or_default().push(Point { labels, value });
+            }
+        });
+        let mut refused = 0;
+        for (signal, mut points) in by_signal {
+            points.sort_by(|a, b| a.labels.cmp(&b.labels));
+            refused += points.len().saturating_sub(registry::SERIES_MAX);
+            points.truncate(registry::SERIES_MAX);
+            page.family(&family_of(signal), &Points::Numbers(points));
+        }
+        self.registry.refuse(refused);
+        for metric in Metric::ALL {
+            page.family(&metric.family(), &self.registry.points(*metric));
+        }
+        page.finish()
+    }
+}
+
+fn family_of(signal: Signal) -> Family {
+    Family {
+        name: signal.metric_name(),
+        kind: signal.kind(),
+        unit: signal.unit(),
+        labels: signal.labels(),
+        help: signal.help(),
+    }
+}
+
+/// The label values of a signal of `subject`; `None` when the subject is not one that the signal is of.
+fn labels_of(subject: &Subject, signal: Signal) -> Option<Vec<Box<str>>> {
+    match (subject, signal.labels()) {
+        (Subject::Workload(id), [Label::Workload]) => Some(vec![id.as_str().into()]),
+        (Subject::NodePart(part), [Label::Device | Label::Mountpoint]) => Some(vec![part.as_str().into()]),
+        (Subject::Node, []) => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

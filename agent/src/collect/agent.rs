@@ -1,0 +1,276 @@
+//! The collectors put together: which run, how often, and the handle by which the rest of the program asks them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::{Signal, Subject, Timestamp};
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::latest::{Latest, LatestValues};
+use super::node::NodeSource;
+use super::node::filesystem::FilesystemSource;
+use super::process::{GroupProvider, ProcessGroup, ProcessSource};
+use super::reading::{Batch, SourceName};
+use super::run::{Outlet, Pace, run, run_blocking};
+use super::scrape::{ScrapeLimits, ScrapeSource, ScrapeTarget};
+use super::status::{AgentStatus, StatusBoard};
+use crate::export::Registry;
+
+/// Batches kept for a subscriber that lags; beyond them it loses the oldest and is told so. A minute of every source at their defaults.
+const BATCHES_MAX: usize = 128;
+/// How long a stopped source may take to end; a thread that hangs in the kernel is then left to itself.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// How often each source is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paces {
+    /// The machine.
+    pub node: Duration,
+    /// Its filesystems, which change slowly.
+    pub filesystem: Duration,
+    /// The workloads' processes.
+    pub process: Duration,
+    /// The workloads' own metrics.
+    pub scrape: Duration,
+}
+
+impl Default for Paces {
+    /// 5 s, 30 s, 5 s, 5 s.
+    fn default() -> Self {
+        Self {
+            node: Duration::from_secs(5),
+            filesystem: Duration::from_secs(30),
+            process: Duration::from_secs(5),
+            scrape: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The collectors of one machine.
+#[derive(Debug)]
+pub struct Agent;
+
+impl Agent {
+    /// Nothing switched on yet.
+    #[must_use]
+    pub fn builder() -> AgentBuilder {
+        AgentBuilder {
+            node_root: None,
+            processes: None,
+            targets: None,
+            limits: ScrapeLimits::default(),
+            paces: Paces::default(),
+            registry: Arc::new(Registry::new()),
+        }
+    }
+}
+
+/// What is to be collected. A source that is not named stays off.
+pub struct AgentBuilder {
+    node_root: Option<PathBuf>,
+    processes: Option<(PathBuf, GroupProvider)>,
+    targets: Option<watch::Receiver<Vec<ScrapeTarget>>>,
+    limits: ScrapeLimits,
+    paces: Paces,
+    registry: Arc<Registry>,
+}
+
+impl std::fmt::Debug for AgentBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentBuilder").field("paces", &self.paces).finish_non_exhaustive()
+    }
+}
+
+impl AgentBuilder {
+    /// Collects the machine and its filesystems, whose root is seen at `root`: `/`, or where a container has it mounted.
+    #[must_use]
+    pub fn node(mut self, root: impl Into<PathBuf>) -> Self {
+        self.node_root = Some(root.into());
+        self
+    }
+
+    /// Collects the process groups that `groups` names, looked up below `root` like [`AgentBuilder::node`].
+    #[must_use]
+    pub fn process(
+        mut self,
+        root: impl Into<PathBuf>,
+        groups: impl Fn() -> Vec<ProcessGroup> + Send + Sync + 'static,
+    ) -> Self {
+        self.processes = Some((root.into(), Arc::new(groups)));
+        self
+    }
+
+    /// Asks targets for their metrics; the list may change at any time.
+    #[must_use]
+    pub fn scrape(mut self, targets: watch::Receiver<Vec<ScrapeTarget>>) -> Self {
+        self.targets = Some(targets);
+        self
+    }
+
+    /// Bounds on what one target may send.
+    #[must_use]
+    pub const fn scrape_limits(mut self, limits: ScrapeLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How often each source is read. Zero is taken as a millisecond.
+    #[must_use]
+    pub const fn paces(mut self, paces: Paces) -> Self {
+        self.paces = paces;
+        self
+    }
+
+    /// Where the collectors tell of themselves.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<Registry>) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Starts one task per source. Needs a Tokio runtime.
+    #[must_use]
+    pub fn start(self) -> AgentHandle {
+        let (batches, _) = broadcast::channel(BATCHES_MAX);
+        let outlet = Outlet {
+            batches,
+            latest: Arc::new(LatestValues::default()),
+            board: Arc::new(StatusBoard::new(Arc::clone(&self.registry))),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = Vec::new();
+        if let Some(root) = self.node_root {
+            let (node, pace) = (root.clone(), pace(self.paces.node));
+            let make = move || NodeSource::new(node.clone());
+            tasks.push(tokio::spawn(run_blocking(
+                SourceName::Node,
+                pace,
+                make,
+                outlet.clone(),
+                stopped.clone(),
+            )));
+            let pace = self::pace(self.paces.filesystem);
+            let make = move || FilesystemSource::new(root.clone());
+            tasks.push(tokio::spawn(run_blocking(
+                SourceName::Filesystem,
+                pace,
+                make,
+                outlet.clone(),
+                stopped.clone(),
+            )));
+        }
+        if let Some((root, groups)) = self.processes {
+            let make = move || ProcessSource::new(root.clone(), Arc::clone(&groups));
+            let pace = pace(self.paces.process);
+            tasks.push(tokio::spawn(run_blocking(
+                SourceName::Process,
+                pace,
+                make,
+                outlet.clone(),
+                stopped.clone(),
+            )));
+        }
+        if let Some(targets) = self.targets {
+            let scraping = scrape(targets, self.limits, self.paces.scrape, outlet.clone(), stopped.clone());
+            tasks.push(tokio::spawn(scraping));
+        }
+        tasks.push(tokio::spawn(watch_own(self.registry, stopped)));
+        AgentHandle { outlet, stop, tasks }
+    }
+}
+
+/// A reading has as long as its interval, and a second at least: what is late by then would be read again.
+fn pace(every: Duration) -> Pace {
+    let every = every.max(Duration::from_millis(1));
+    Pace { every, deadline: every.max(Duration::from_secs(1)) }
+}
+
+async fn scrape(
+    targets: watch::Receiver<Vec<ScrapeTarget>>,
+    limits: ScrapeLimits,
+    every: Duration,
+    outlet: Outlet,
+    stop: watch::Receiver<bool>,
+) {
+    // Targets keep their own deadlines, and a round ends with the slowest of them: the round's own is a second behind the longest.
+    let longest = targets.borrow().iter().map(|target| target.deadline).max().unwrap_or_default();
+    let pace = Pace { deadline: longest.max(SCRAPE_DEADLINE_MAX) + Duration::from_secs(1), ..pace(every) };
+    let board = Arc::clone(&outlet.board);
+    let make = move || ScrapeSource::new(targets.clone(), limits, Arc::clone(&board));
+    let begin = |mut source: ScrapeSource, now| {
+        let (done, pending) = oneshot::channel();
+        tokio::spawn(async move {
+            let reading = source.read(now).await;
+            // Nobody waits any more when the program is ending.
+            drop(done.send((source, reading)));
+        });
+        pending
+    };
+    run(SourceName::Scrape, pace, make, begin, outlet, stop).await;
+}
+
+/// Longest deadline of a target that is added later; a longer one makes its whole round overdue.
+pub const SCRAPE_DEADLINE_MAX: Duration = Duration::from_secs(30);
+
+/// How often Tidegate reads its own CPU and memory.
+const OWN_EVERY: Duration = Duration::from_secs(5);
+
+async fn watch_own(registry: Arc<Registry>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(OWN_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = ticks.tick() => super::process::own::note(&registry),
+        }
+    }
+}
+
+/// The running collectors. Dropping it stops them without waiting.
+#[derive(Debug)]
+pub struct AgentHandle {
+    outlet: Outlet,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl AgentHandle {
+    /// Every batch from now on. A subscriber that lags loses the oldest and is told how many.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.outlet.batches.subscribe()
+    }
+
+    /// The latest value of a signal and when it was read; `None` when no source tells it now.
+    #[must_use]
+    pub fn latest(&self, subject: &Subject, signal: Signal) -> Option<(f64, Timestamp)> {
+        self.outlet.latest.get(subject, signal).map(|Latest { value, at, .. }| (value, at))
+    }
+
+    /// All latest values, to read with their coverage, to show, and for other parts of the program to add theirs.
+    #[must_use]
+    pub fn latest_values(&self) -> Arc<LatestValues> {
+        Arc::clone(&self.outlet.latest)
+    }
+
+    /// How the sources and targets fare.
+    #[must_use]
+    pub fn status(&self) -> AgentStatus {
+        self.outlet.board.get()
+    }
+
+    /// Stops every source; waits for each a bounded while.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        for mut task in self.tasks {
+            if tokio::time::timeout(STOP_MAX, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! The latest value of every signal, by the source that gave it. A source's new reading replaces its old one whole,
+//! so that what it no longer tells is gone; what a stuck source told is taken away.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use tidegate_core::{Sample, Signal, Subject, Timestamp};
+
+use super::reading::{Coverage, SourceName};
+
+/// Most values kept per source; more are dropped. A node with 200 workloads stays a tenth of this.
+pub const VALUES_MAX: usize = 50_000;
+
+/// A value and when it was read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latest {
+    /// In the signal's unit.
+    pub value: f64,
+    /// When it was read.
+    pub at: Timestamp,
+    /// For a value put together from several targets: from how many.
+    pub coverage: Option<Coverage>,
+}
+
+/// Who put a value here: one of the collectors, or another part of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Giver {
+    /// A part of the program that knows better than any collector, such as the gateway; named by whoever starts it.
+    Part(&'static str),
+    /// A source of this crate.
+    Source(SourceName),
+}
+
+type Values = HashMap<Subject, HashMap<Signal, Latest>>;
+
+/// The latest value of every signal. Shared; short locks only.
+#[derive(Debug, Default)]
+pub struct LatestValues {
+    /// In the order that a value is looked for: parts of the program before collectors.
+    givers: RwLock<std::collections::BTreeMap<Giver, Values>>,
+}
+
+impl LatestValues {
+    /// Replaces everything that `giver` had told.
+    pub fn replace<'a>(
+        &self,
+        giver: Giver,
+        samples: impl IntoIterator<Item = &'a Sample>,
+        coverage: impl Fn(&Sample) -> Option<Coverage>,
+    ) {
+        let mut values = Values::new();
+        for sample in samples.into_iter().take(VALUES_MAX) {
+            let latest = Latest { value: sample.value, at: sample.at, coverage: coverage(sample) };
+            match values.get_mut(&sample.subject) {
+                Some(of_subject) => {
+                    of_subject.insert(sample.signal, latest);
+                }
+                None => {
+                    values.insert(sample.subject.clone(), HashMap::from([(sample.signal, latest)]));
+                }
+            }
+        }
+        let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
+        givers.insert(giver, values);
+    }
+
+    /// Takes away everything that `giver` had told.
+    pub fn clear(&self, giver: Giver) {
+        let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
+        givers.remove(&giver);
+    }
+
+    /// The latest value, whatever its age; `None` when no source tells it now.
+    #[must_use]
+    pub fn get(&self, subject: &Subject, signal: Signal) -> Option<Latest> {
+        let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
+        givers.values().find_map(|values| values.get(subject)?.get(&signal).copied())
+    }
+
+    /// Every value not older than `age_max` at `now`, once per subject and signal, in no order. Gives what `take` makes of each.
+    pub fn fresh<T>(
+        &self,
+        now: Timestamp,
+        age_max: Duration,
+        mut take: impl FnMut(&Subject, Signal, f64) -> T,
+    ) -> Vec<T> {
+        let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut out = Vec::new();
+        let mut earlier: Vec<&Values> = Vec::new();
+        for values in givers.values() {
+            for (subject, of_subject) in values {
+                for (signal, latest) in of_subject {
+                    let told =
+                        |values: &&Values| values.get(subject).is_some_and(|of| of.contains_key(signal));
+                    if now.since(latest.at) <= age_max && !earlier.iter().any(told) {
+                        out.push(take(subject, *signal, latest.value));
+                    }
+                }
+            }
+            earlier.push(values);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: Giver = Giver::Source(SourceName::Node);
+
+    fn sample(signal: Signal, at: i64, value: f64) -> Sample {
+        Sample::new(Subject::Node, signal, Timestamp::from_secs(at), value).unwrap()
+    }
+
+    #[test]
+    fn a_value_that_is_not_told_again_is_gone() {
+        let latest = LatestValues::default();
+        latest
+            .replace(NODE, &[sample(Signal::Load1, 1, 0.5), sample(Signal::CpuBusyRatio, 1, 0.1)], |_| None);
+        latest.replace(NODE, &[sample(Signal::Load1, 2, 0.7)], |_| None);
+        assert_eq!(latest.get(&Subject::Node, Signal::Load1).unwrap().value, 0.7);
+        assert_eq!(latest.get(&Subject::Node, Signal::CpuBusyRatio), None);
+        latest.clear(NODE);
+        assert_eq!(latest.get(&Subject::Node, Signal::Load1), None);
+    }
+
+    #[test]
+    fn a_part_of_the_program_comes_before_a_collector() {
+        let latest = LatestValues::default();
+        latest.replace(NODE, &[sample(Signal::Load1, 1, 0.5)], |_| None);
+        latest.replace(Giver::Part("gateway"), &[sample(Signal::Load1, 1, 9.0)], |_| None);
+        assert_eq!(latest.get(&Subject::Node, Signal::Load1).unwrap().value, 9.0);
+        let all = latest.fresh(Timestamp::from_secs(1), Duration::from_secs(5), |_, _, value| value);
+        assert_eq!(all, [9.0], "no value stands twice");
+    }
+
+    #[test]
+    fn what_is_stale_is_not_fresh() {
+        let latest = LatestValues::default();
+        latest.replace(NODE, &[sample(Signal::Load1, 1, 0.5)], |_| None);
+        let at = |now| latest.fresh(Timestamp::from_secs(now), Duration::from_secs(30), |_, _, value| value);
+        assert_eq!(at(31).len(), 1);
+        assert_eq!(at(32).len(), 0);
+    }
+}

@@ -1,0 +1,244 @@
+//! What a source gives at one moment, and the closed sets of names that go with it. No I/O.
+
+use std::collections::HashMap;
+
+use tidegate_core::{Sample, Signal, Subject, Timestamp, WorkloadId};
+
+use crate::clock::Moment;
+
+/// The sources of signals. Each runs on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceName {
+    /// `/proc` and `/sys` of the machine.
+    Node,
+    /// Room on the machine's filesystems.
+    Filesystem,
+    /// Process groups of the workloads.
+    Process,
+    /// Metrics that the workloads expose.
+    Scrape,
+}
+
+impl SourceName {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::Node, Self::Filesystem, Self::Process, Self::Scrape];
+
+    /// The value of the `source` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Filesystem => "filesystem",
+            Self::Process => "process",
+            Self::Scrape => "scrape",
+        }
+    }
+}
+
+/// Why a reading failed, whole or in part: the closed set behind the `cause` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A file that every machine has could not be read.
+    Unreadable,
+    /// It did not end within its deadline.
+    Timeout,
+    /// The source's code panicked.
+    Panicked,
+    /// No connection to the target.
+    Unreachable,
+    /// The connection broke in the middle of the answer.
+    BrokenOff,
+    /// The target's address cannot be used: not `http://`.
+    BadAddress,
+    /// The target answered with a status other than 200.
+    HttpStatus,
+    /// The body is larger than allowed; the rest was left.
+    TooLarge,
+    /// More series than allowed; the rest was left.
+    TooManySeries,
+    /// A line, or a label in it, is longer than allowed.
+    TooLong,
+    /// A line is not UTF-8.
+    NotUtf8,
+    /// A metric or label name has characters that none may have, or is absent.
+    BadName,
+    /// Braces, quotes or commas of the labels do not add up.
+    BadLabels,
+    /// A value is not a number.
+    BadValue,
+    /// A time stamp is not a number.
+    BadTimestamp,
+    /// What follows the value is neither a time stamp nor an exemplar.
+    BadTrailer,
+    /// A comment line of OpenMetrics is none of its kinds.
+    BadComment,
+    /// An OpenMetrics page without its `# EOF`: it may have been cut.
+    NoEof,
+    /// Lines after `# EOF`.
+    AfterEof,
+    /// The page has none of the metrics that the target's rules ask for.
+    NothingKnown,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 20] = [
+        Self::Unreadable,
+        Self::Timeout,
+        Self::Panicked,
+        Self::Unreachable,
+        Self::BrokenOff,
+        Self::BadAddress,
+        Self::HttpStatus,
+        Self::TooLarge,
+        Self::TooManySeries,
+        Self::TooLong,
+        Self::NotUtf8,
+        Self::BadName,
+        Self::BadLabels,
+        Self::BadValue,
+        Self::BadTimestamp,
+        Self::BadTrailer,
+        Self::BadComment,
+        Self::NoEof,
+        Self::AfterEof,
+        Self::NothingKnown,
+    ];
+
+    /// The value of the `cause` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Timeout => "timeout",
+            Self::Panicked => "panicked",
+            Self::Unreachable => "unreachable",
+            Self::BrokenOff => "broken_off",
+            Self::BadAddress => "bad_address",
+            Self::HttpStatus => "http_status",
+            Self::TooLarge => "too_large",
+            Self::TooManySeries => "too_many_series",
+            Self::TooLong => "too_long",
+            Self::NotUtf8 => "not_utf8",
+            Self::BadName => "bad_name",
+            Self::BadLabels => "bad_labels",
+            Self::BadValue => "bad_value",
+            Self::BadTimestamp => "bad_timestamp",
+            Self::BadTrailer => "bad_trailer",
+            Self::BadComment => "bad_comment",
+            Self::NoEof => "no_eof",
+            Self::AfterEof => "after_eof",
+            Self::NothingKnown => "nothing_known",
+        }
+    }
+}
+
+/// How much of a workload a value speaks for: the targets that gave their part, of all that should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coverage {
+    /// Targets whose part is in the value.
+    pub answered: u32,
+    /// Targets of the workload.
+    pub of: u32,
+}
+
+impl Coverage {
+    /// Whether nothing is missing.
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        self.answered >= self.of
+    }
+}
+
+/// What a source gives at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reading {
+    /// The readings. What is not among them is unknown now, whatever it was before.
+    pub samples: Vec<Sample>,
+    /// For values put together from several targets: from how many.
+    pub coverage: HashMap<(WorkloadId, Signal), Coverage>,
+    /// Why nothing could be read, if so.
+    pub failure: Option<Cause>,
+}
+
+impl Reading {
+    /// A reading that succeeded.
+    #[must_use]
+    pub fn of(samples: Vec<Sample>) -> Self {
+        Self { samples, ..Self::default() }
+    }
+
+    /// A reading that failed as a whole.
+    #[must_use]
+    pub fn failed(cause: Cause) -> Self {
+        Self { failure: Some(cause), ..Self::default() }
+    }
+}
+
+/// A reading on its way to whoever subscribed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Whence.
+    pub source: SourceName,
+    /// When the reading began.
+    pub at: Timestamp,
+    /// The readings.
+    pub samples: Vec<Sample>,
+    /// For values put together from several targets: from how many.
+    pub coverage: HashMap<(WorkloadId, Signal), Coverage>,
+}
+
+/// A source whose reading blocks its thread.
+pub trait BlockingSource: Send + 'static {
+    /// Reads once.
+    fn read(&mut self, now: Moment) -> Reading;
+}
+
+/// Collects samples of one moment; what is unknown or not finite makes none.
+#[derive(Debug)]
+pub struct Samples {
+    at: Timestamp,
+    samples: Vec<Sample>,
+}
+
+impl Samples {
+    /// Of readings made at `at`.
+    #[must_use]
+    pub const fn at(at: Timestamp) -> Self {
+        Self { at, samples: Vec::new() }
+    }
+
+    /// Adds a value if there is one.
+    pub fn push(&mut self, subject: &Subject, signal: Signal, value: Option<f64>) {
+        let sample = value.and_then(|value| Sample::new(subject.clone(), signal, self.at, value));
+        self.samples.extend(sample);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<Sample> {
+        self.samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique() {
+        let causes: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
+        assert_eq!(causes.len(), Cause::ALL.len());
+        let sources: BTreeSet<_> = SourceName::ALL.iter().map(|name| name.as_str()).collect();
+        assert_eq!(sources.len(), SourceName::ALL.len());
+    }
+
+    #[test]
+    fn what_is_unknown_makes_no_sample() {
+        let mut samples = Samples::at(Timestamp::EPOCH);
+        samples.push(&Subject::Node, Signal::Load1, None);
+        samples.push(&Subject::Node, Signal::Load1, Some(f64::NAN));
+        assert!(samples.into_vec().is_empty());
+    }
+}

@@ -1,0 +1,175 @@
+//! Whole pages: as text, and read back with this crate's own parser.
+
+use super::*;
+use crate::collect::latest::Giver;
+use crate::collect::scrape::page::{Dialect, PageEnd, PageReader, ScrapeLimits};
+use crate::collect::scrape::text::Line;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use tidegate_core::{Sample, Timestamp, WorkloadId};
+
+fn now(seconds: u64) -> Moment {
+    Moment { at: Timestamp::from_secs(i64::try_from(seconds).unwrap()), steady: Duration::from_secs(seconds) }
+}
+
+fn exporter(samples: &[Sample]) -> Exporter {
+    let latest = Arc::new(LatestValues::default());
+    latest.replace(Giver::Part("test"), samples, |_| None);
+    Exporter::new(Arc::new(Registry::new()), latest, Duration::from_secs(30))
+}
+
+fn sample(subject: Subject, signal: Signal, value: f64) -> Sample {
+    Sample::new(subject, signal, Timestamp::from_secs(100), value).unwrap()
+}
+
+type Series = (String, Vec<(String, String)>, f64);
+
+fn read_back(page: &str, dialect: Dialect) -> (Vec<Series>, Vec<String>, PageEnd) {
+    let (mut series, mut types) = (Vec::new(), Vec::new());
+    let mut take = |line: &Line<'_>| match line {
+        Line::Series(line) => {
+            let labels =
+                line.labels.iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect();
+            series.push((line.name.to_string(), labels, line.value));
+        }
+        Line::Type { family, .. } => types.push((*family).to_owned()),
+        _ => {}
+    };
+    let mut reader = PageReader::new(dialect, ScrapeLimits::default());
+    assert!(reader.feed(page.as_bytes(), &mut take).is_continue());
+    let end = reader.finish(&mut take);
+    (series, types, end)
+}
+
+fn example() -> Exporter {
+    let id = Subject::Workload(WorkloadId::local("chat").unwrap());
+    let exporter = exporter(&[
+        sample(id, Signal::RequestsPerSecond, 12.5),
+        sample(Subject::NodePart("/a \"b\" \\c\n".into()), Signal::FilesystemAvailableBytes, 5e18),
+        sample(Subject::Node, Signal::CpuBusyRatio, 0.25),
+    ]);
+    exporter.registry.counter(Metric::ProcessCpuSeconds, &[]).add(1.5);
+    let seconds =
+        exporter.registry.histogram(Metric::GatewaySeconds, &[(Label::Workload, "local/process/chat")]);
+    [0.0, 0.002, 0.5, 100.0].into_iter().for_each(|value| seconds.observe(value));
+    exporter
+}
+
+/// The page without the buckets of the histogram, which have a test of their own.
+fn without_buckets(page: &str) -> String {
+    page.lines().filter(|line| !line.contains("_bucket{")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_text_page_is_as_prometheus_reads_it() {
+    let page = example().render(Format::Text, now(100));
+    assert_eq!(
+        without_buckets(&page),
+        r#"# HELP tidegate_workload_requests_per_second Arriving requests per second, whether served or not.
+# TYPE tidegate_workload_requests_per_second gauge
+tidegate_workload_requests_per_second{workload="local/process/chat"} 12.5
+# HELP tidegate_node_cpu_busy_ratio Share of CPU time not idle, all cores together.
+# TYPE tidegate_node_cpu_busy_ratio gauge
+tidegate_node_cpu_busy_ratio 0.25
+# HELP tidegate_node_filesystem_available_bytes Bytes that an ordinary user may still write.
+# TYPE tidegate_node_filesystem_available_bytes gauge
+tidegate_node_filesystem_available_bytes{mountpoint="/a \"b\" \\c\n"} 5e18
+# HELP tidegate_build_info Always 1; the version is in the label.
+# TYPE tidegate_build_info gauge
+tidegate_build_info{version="0.1.0"} 1
+# HELP process_cpu_seconds_total CPU time used by Tidegate itself.
+# TYPE process_cpu_seconds_total counter
+process_cpu_seconds_total 1.5
+# HELP tidegate_metrics_series_refused_total Series left off this page because their family holds the most it may.
+# TYPE tidegate_metrics_series_refused_total counter
+tidegate_metrics_series_refused_total 0
+# HELP tidegate_gateway_request_seconds Time from arrival to answer at the local gateway.
+# TYPE tidegate_gateway_request_seconds histogram
+tidegate_gateway_request_seconds_sum{workload="local/process/chat"} 100.502
+tidegate_gateway_request_seconds_count{workload="local/process/chat"} 4
+"#
+    );
+}
+
+#[test]
+fn the_openmetrics_page_names_counters_units_and_its_end() {
+    let page = example().render(Format::OpenMetrics, now(100));
+    for expected in [
+        "# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds\nprocess_cpu_seconds_total 1.5\n",
+        "# TYPE tidegate_node_cpu_busy_ratio gauge\n# UNIT tidegate_node_cpu_busy_ratio ratio\n",
+        "# TYPE tidegate_workload_requests_per_second gauge\ntidegate_workload",
+        "# UNIT tidegate_gateway_request_seconds seconds\n",
+    ] {
+        assert!(page.contains(expected), "{expected:?} is not in\n{page}");
+    }
+    assert!(page.ends_with("\n# EOF\n"));
+}
+
+#[test]
+fn buckets_are_cumulative_and_exact() {
+    let (series, _, _) = read_back(&example().render(Format::Text, now(100)), Dialect::Text);
+    let buckets: Vec<(f64, f64)> = series
+        .iter()
+        .filter(|(name, ..)| name == "tidegate_gateway_request_seconds_bucket")
+        .map(|(_, labels, count)| (labels[1].1.parse().unwrap(), *count))
+        .collect();
+    assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{buckets:?}");
+    let at = |bound: f64| buckets.iter().find(|bucket| bucket.0 == bound).unwrap().1;
+    assert_eq!((at(0.000_976_562_5), at(0.003_906_25), at(0.5), at(64.0)), (1.0, 2.0, 3.0, 3.0));
+    assert_eq!(at(f64::INFINITY), 4.0);
+}
+
+#[test]
+fn every_family_is_announced_once_and_the_page_reads_back() {
+    for (format, dialect) in [(Format::Text, Dialect::Text), (Format::OpenMetrics, Dialect::OpenMetrics)] {
+        let (series, types, end) = read_back(&example().render(format, now(100)), dialect);
+        assert_eq!(end.causes, BTreeMap::new(), "our own page is without fault");
+        assert!(!end.cut);
+        assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len());
+        let mountpoint =
+            series.iter().find(|(name, ..)| name == "tidegate_node_filesystem_available_bytes").unwrap();
+        assert_eq!(mountpoint.1, [("mountpoint".to_owned(), "/a \"b\" \\c\n".to_owned())]);
+        assert_eq!(mountpoint.2, 5e18);
+    }
+}
+
+#[test]
+fn stale_signals_vanish() {
+    let exporter = exporter(&[sample(Subject::Node, Signal::Load1, 1.0)]);
+    let shows = |seconds| exporter.render(Format::Text, now(seconds)).contains("tidegate_node_load1");
+    assert!(shows(130));
+    assert!(!shows(131));
+}
+
+#[test]
+fn a_page_is_made_at_most_once_a_second() {
+    let exporter = exporter(&[]);
+    let first = exporter.page_at(Format::Text, now(10));
+    exporter.registry.counter(Metric::ProcessCpuSeconds, &[]).add(9.0);
+    let soon = Moment { steady: Duration::from_millis(10_999), ..now(10) };
+    assert_eq!(exporter.page_at(Format::Text, soon), first);
+    assert_ne!(exporter.page_at(Format::Text, now(11)), first);
+}
+
+#[test]
+fn a_signal_of_another_kind_of_subject_is_not_shown() {
+    let id = Subject::Workload(WorkloadId::local("chat").unwrap());
+    let page = exporter(&[sample(id, Signal::Load1, 1.0)]).render(Format::Text, now(100));
+    assert!(!page.contains("tidegate_node_load1"));
+}
+
+proptest! {
+    #[test]
+    fn any_label_and_value_read_back(part in "\\PC{0,12}", odd in "[\\\\\"\n{},= ]{0,6}", value in any::<f64>()) {
+        let part = format!("{part}{odd}");
+        let given = Sample::new(Subject::NodePart(part.clone()), Signal::DiskReadBytesPerSecond, Timestamp::from_secs(100), value);
+        let exporter = exporter(&given.clone().into_iter().collect::<Vec<_>>());
+        for (format, dialect) in [(Format::Text, Dialect::Text), (Format::OpenMetrics, Dialect::OpenMetrics)] {
+            let (series, _, end) = read_back(&exporter.render(format, now(100)), dialect);
+            prop_assert!(end.causes.is_empty());
+            let found = series.into_iter().find(|(name, ..)| name == "tidegate_node_disk_read_bytes_per_second");
+            let expected = given.as_ref().map(|_| (vec![("device".to_owned(), part.clone())], value));
+            prop_assert_eq!(found.map(|(_, labels, value)| (labels, value)), expected);
+        }
+    }
+}
