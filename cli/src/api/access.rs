@@ -1,0 +1,117 @@
+//! Who may call what: bearer tokens with scopes; on loopback also anybody of this machine, but no page of another origin.
+
+mod origin;
+pub(crate) mod tokens;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use self::tokens::{Scope, Tokens};
+use super::Denied;
+use super::problem::Problem;
+use super::router::Api;
+
+/// What lets a request pass.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// Tokens that are known.
+    pub(super) tokens: Tokens,
+    /// Whether a request of this machine needs no token. Never beyond loopback.
+    pub(super) open: bool,
+    /// Whether `/metrics` needs no token.
+    pub(super) metrics_open: bool,
+    /// Further names of this machine that a `Host` may bear.
+    pub(super) hosts: Vec<String>,
+}
+
+/// What a route asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Nothing: it tells nothing either.
+    Nothing,
+    /// A scope; on loopback none.
+    Of(Scope),
+    /// A scope, on loopback too.
+    Always(Scope),
+}
+
+/// Lets a request pass or answers it.
+pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let need = api.guard.need(request.method(), request.uri().path());
+    match api.guard.pass(need, &request) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => {
+            api.backend.denied(denied);
+            refuse(denied, need)
+        }
+    }
+}
+
+impl Guard {
+    fn need(&self, method: &Method, path: &str) -> Need {
+        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        match path {
+            "/" | "/healthz" | "/readyz" => Need::Nothing,
+            "/metrics" if self.metrics_open => Need::Nothing,
+            "/api/v1/alerts" if !reads => Need::Always(Scope::Alerts),
+            _ if path.starts_with("/assets/") => Need::Nothing,
+            _ if reads => Need::Of(Scope::Read),
+            _ => Need::Of(Scope::Act),
+        }
+    }
+
+    fn pass(&self, need: Need, request: &Request) -> Result<(), Denied> {
+        let headers = request.headers();
+        if let Some(token) = bearer(headers) {
+            let scopes = self.tokens.scopes(token).ok_or(Denied::Invalid)?;
+            let scope = match need {
+                Need::Nothing => return Ok(()),
+                Need::Of(scope) | Need::Always(scope) => scope,
+            };
+            return if scopes.allow(scope) { Ok(()) } else { Err(Denied::Scope) };
+        }
+        if headers.contains_key(header::AUTHORIZATION) {
+            return Err(Denied::Invalid);
+        }
+        match need {
+            Need::Always(_) => Err(Denied::Missing),
+            Need::Of(_) if !self.open => Err(Denied::Missing),
+            Need::Nothing if !self.open => Ok(()),
+            Need::Nothing | Need::Of(_) => origin::is_this_machine(request, &self.hosts),
+        }
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+fn refuse(denied: Denied, need: Need) -> Response {
+    let (status, text) = match denied {
+        Denied::Missing => (StatusCode::UNAUTHORIZED, "needs a bearer token"),
+        Denied::Invalid => (StatusCode::UNAUTHORIZED, "the bearer token is not known"),
+        Denied::Scope => (StatusCode::FORBIDDEN, "the token does not allow this"),
+        Denied::Host => (StatusCode::FORBIDDEN, "the Host header does not name this machine"),
+        Denied::Origin => (StatusCode::FORBIDDEN, "a change may only be asked for by a page of this origin"),
+    };
+    let mut response = Problem::new(status, text).into_response();
+    let scope = match need {
+        Need::Of(scope) | Need::Always(scope) => scope.as_str(),
+        Need::Nothing => Scope::Read.as_str(),
+    };
+    let challenge = match denied {
+        Denied::Missing => format!("Bearer realm=\"tidegate\", scope=\"{scope}\""),
+        Denied::Invalid => "Bearer realm=\"tidegate\", error=\"invalid_token\"".to_owned(),
+        Denied::Scope => format!("Bearer realm=\"tidegate\", error=\"insufficient_scope\", scope=\"{scope}\""),
+        Denied::Host | Denied::Origin => return response,
+    };
+    let challenge = HeaderValue::from_str(&challenge).expect("made of visible ASCII above");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    response
+}
