@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
-    Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, ReplicaCounts, Reason,
-    ReasonCode, Series, ServingNeed, Standing, State, Timestamp, WorkloadId,
+    Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, Reason,
+    ReasonCode, ReplicaCounts, Series, ServingNeed, Standing, State, Timestamp, WorkloadId,
 };
 
 use crate::capacity::CapacityModel;
@@ -73,8 +73,7 @@ impl Brain {
             }
             Kind::Training(training) => {
                 if let Some(kept) = snapshot.training {
-                    let policy = training.policy.clone();
-                    **training = Training { policy, ..kept };
+                    **training = kept.under(training.policy.clone());
                 }
             }
         }
@@ -94,9 +93,13 @@ impl Brain {
                 training: None,
                 decisions,
             },
-            Kind::Training(training) => {
-                Snapshot { state: None, capacity: None, lead: None, training: Some((**training).clone()), decisions }
-            }
+            Kind::Training(training) => Snapshot {
+                state: None,
+                capacity: None,
+                lead: None,
+                training: Some((**training).clone()),
+                decisions,
+            },
         }
     }
 
@@ -107,7 +110,9 @@ impl Brain {
             (Kind::Serving(serving), Event::Started { start_up, .. }) => serving.lead.ingest(start_up),
             (Kind::Serving(serving), Event::Reset) => serving.state.forget_decided(),
             (Kind::Training(training), Event::Progress(progress)) => training.see(progress),
-            (Kind::Training(training), Event::Resized { at, took, outcome }) => training.resized(at, took, outcome),
+            (Kind::Training(training), Event::Resized { at, took, outcome }) => {
+                training.resized(at, took, outcome)
+            }
             _ => {}
         }
     }
@@ -143,7 +148,11 @@ impl Brain {
             replicas = wanted.max(bounds.min);
         }
         if training.policy.mode == Mode::Shadow {
-            reasons.push(Reason::new(ReasonCode::Shadow, format!("in shadow: {replicas} would be written"), &[]));
+            reasons.push(Reason::new(
+                ReasonCode::Shadow,
+                format!("in shadow: {replicas} would be written"),
+                &[],
+            ));
         }
         let plan = Plan { replicas, unpooled: bounds.max, reasons, hpa: None };
         let last = training.last();
@@ -155,7 +164,13 @@ impl Brain {
         self.settle(now, wanted, plan, &inputs)
     }
 
-    fn settle(&mut self, at: Timestamp, from: u32, plan: Plan, inputs: &[(&str, Option<f64>)]) -> (Plan, Option<Decision>) {
+    fn settle(
+        &mut self,
+        at: Timestamp,
+        from: u32,
+        plan: Plan,
+        inputs: &[(&str, Option<f64>)],
+    ) -> (Plan, Option<Decision>) {
         let record = Record { at, from, applied: self.mode() == Mode::Active };
         let decision = self.decisions.record(record.of(&plan, inputs)).cloned();
         self.plan = Some(plan.clone());
@@ -296,15 +311,21 @@ impl Brain {
 /// What the end of the last resize has to tell.
 fn trouble(outcome: ResizeOutcome) -> Reason {
     match outcome {
-        ResizeOutcome::Restored => {
-            Reason::new(ReasonCode::StepsStalled, "steps did not advance after the last resize; the former size was restored", &[])
-        }
-        ResizeOutcome::CheckpointFailed => {
-            Reason::new(ReasonCode::CheckpointFailed, "the job could not write a checkpoint; it was not resized", &[])
-        }
-        ResizeOutcome::Done | ResizeOutcome::DoneWithoutCheckpoint => {
-            Reason::new(ReasonCode::CheckpointFailed, "the job was resized although it could not write a checkpoint", &[])
-        }
+        ResizeOutcome::Restored => Reason::new(
+            ReasonCode::StepsStalled,
+            "steps did not advance after the last resize; the former size was restored",
+            &[],
+        ),
+        ResizeOutcome::CheckpointFailed => Reason::new(
+            ReasonCode::CheckpointFailed,
+            "the job could not write a checkpoint; it was not resized",
+            &[],
+        ),
+        ResizeOutcome::Done | ResizeOutcome::DoneWithoutCheckpoint => Reason::new(
+            ReasonCode::CheckpointFailed,
+            "the job was resized although it could not write a checkpoint",
+            &[],
+        ),
     }
 }
 

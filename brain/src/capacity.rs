@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::{Capacity, CapacitySource, CapacityHint, Timestamp};
+use tidegate_core::{Capacity, CapacityHint, CapacitySource, Timestamp};
 
 /// Bins per doubling of the load: 9 % wide, finer than what can be told apart.
 const BINS_PER_DOUBLING: f64 = 8.0;
@@ -48,7 +48,8 @@ impl CapacityModel {
 
     /// Takes in what one replica carried for a while, at a steady size. What is not finite or without requests changes nothing.
     pub fn ingest(&mut self, at: Timestamp, load_rps: f64, ended: f64, missed: f64) {
-        let sound = load_rps.is_finite() && load_rps > 0.0 && ended.is_finite() && ended > 0.0 && missed >= 0.0;
+        let sound =
+            load_rps.is_finite() && load_rps > 0.0 && ended.is_finite() && ended > 0.0 && missed >= 0.0;
         if !sound {
             return;
         }

@@ -38,7 +38,8 @@ impl Decisions {
 }
 
 fn is_news(last: &Decision, next: &Decision) -> bool {
-    let changed = next.from != next.to && (next.to != last.to || next.from != last.from || next.at.since(last.at) >= SAME_SIZE_EVERY);
+    let changed = next.from != next.to
+        && (next.to != last.to || next.from != last.from || next.at.since(last.at) >= SAME_SIZE_EVERY);
     changed || (codes(last) != codes(next) && next.at.since(last.at) >= SAME_SIZE_EVERY)
 }
 
@@ -90,7 +91,10 @@ mod tests {
         let mut log = Decisions::default();
         assert!(log.record(decision(0, 2, 3, ReasonCode::Reactive)).is_some());
         assert!(log.record(decision(1, 3, 3, ReasonCode::Reactive)).is_none());
-        assert!(log.record(decision(2, 3, 3, ReasonCode::Held)).is_none(), "too soon for a change of words alone");
+        assert!(
+            log.record(decision(2, 3, 3, ReasonCode::Held)).is_none(),
+            "too soon for a change of words alone"
+        );
         assert!(log.record(decision(31, 3, 3, ReasonCode::Held)).is_some());
         assert!(log.record(decision(32, 3, 2, ReasonCode::Reactive)).is_some());
         assert_eq!(log.newest().next().unwrap().to, 2);

@@ -40,7 +40,8 @@ impl Demand {
     /// Takes in what arrived in the window before `at`, and gives the steps that are over by then: their start and mean rate.
     pub(crate) fn ingest(&mut self, at: Timestamp, flow: Option<Flow>) -> Vec<(Timestamp, Option<f64>)> {
         let closed = self.close_until(at);
-        let counted = flow.filter(|flow| flow.arrivals.is_finite() && flow.arrivals >= 0.0 && !flow.window.is_zero());
+        let counted =
+            flow.filter(|flow| flow.arrivals.is_finite() && flow.arrivals >= 0.0 && !flow.window.is_zero());
         if let Some(flow) = counted {
             let window_s = flow.window.as_secs_f64();
             if let Some(open) = &mut self.open {
@@ -76,7 +77,8 @@ impl Demand {
     /// The demand of this moment: the mean rate over the last seconds, with the age of the newest count.
     pub(crate) fn reading(&self, now: Timestamp) -> Option<Reading> {
         let (newest, ..) = self.recent.back()?;
-        let (arrivals, covered) = self.recent.iter().fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
+        let (arrivals, covered) =
+            self.recent.iter().fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
         Reading::new(arrivals / covered, now.since(*newest))
     }
 }
@@ -99,7 +101,11 @@ mod tests {
             closed.extend(demand.ingest(Timestamp::from_secs(second), seen));
         }
         let at = Timestamp::from_secs;
-        assert_eq!(closed, [(at(0), Some(10.0)), (at(5), None)], "one second of five is not enough to know a step");
+        assert_eq!(
+            closed,
+            [(at(0), Some(10.0)), (at(5), None)],
+            "one second of five is not enough to know a step"
+        );
     }
 
     #[test]

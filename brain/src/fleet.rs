@@ -66,15 +66,21 @@ impl Fleet {
     }
 
     fn of_role(&self, role: Role) -> Vec<WorkloadId> {
-        self.brains.values().filter(|brain| brain.policy().role() == role).map(|brain| brain.id().clone()).collect()
+        self.brains
+            .values()
+            .filter(|brain| brain.policy().role() == role)
+            .map(|brain| brain.id().clone())
+            .collect()
     }
 
     /// Slots that nobody else holds at this moment, and that the last plan of the pool does not give to others.
     fn room_for(&self, id: &WorkloadId) -> Option<u32> {
         let slots = self.slots?;
         let others = self.brains.values().filter(|brain| brain.id() != id);
-        let held = others.map(|brain| brain.counts().held().max(serving_wanted(brain))).fold(0, u32::saturating_add);
-        let granted = self.grants.get(id).filter(|grant| !grant.reasons.is_empty()).map(|grant| grant.replicas);
+        let held =
+            others.map(|brain| brain.counts().held().max(serving_wanted(brain))).fold(0, u32::saturating_add);
+        let granted =
+            self.grants.get(id).filter(|grant| !grant.reasons.is_empty()).map(|grant| grant.replicas);
         let free = slots.saturating_sub(held);
         Some(granted.map_or(free, |granted| free.min(granted)))
     }
@@ -82,10 +88,13 @@ impl Fleet {
     /// Plans who holds the slots, with the recall time of the slowest training workload.
     fn share(&mut self, now: Timestamp) {
         let Some(slots) = self.slots else { return };
-        let training: Vec<_> = self.brains.values().filter_map(|b| b.training().map(|t| (b.id(), t, t.speeds()))).collect();
+        let training: Vec<_> =
+            self.brains.values().filter_map(|b| b.training().map(|t| (b.id(), t, t.speeds()))).collect();
         let recall = training.iter().map(|(_, t, _)| t.resize_time()).max().unwrap_or(Duration::ZERO);
-        let lasting = training.iter().map(|(_, t, _)| t.policy.grow_hold.get()).max().unwrap_or(Duration::ZERO);
-        let serving: Vec<_> = self.brains.values().filter_map(|b| b.serving_need(now, recall, lasting)).collect();
+        let lasting =
+            training.iter().map(|(_, t, _)| t.policy.grow_hold.get()).max().unwrap_or(Duration::ZERO);
+        let serving: Vec<_> =
+            self.brains.values().filter_map(|b| b.serving_need(now, recall, lasting)).collect();
         let needs: Vec<_> = training.iter().map(|(id, t, speeds)| t.need(id, speeds, now)).collect();
         let grants = plan_pool(slots, &serving, &needs);
         self.grants = grants.into_iter().map(|grant| (grant.id.clone(), grant)).collect();

@@ -16,5 +16,5 @@ mod training;
 pub use brain::{Brain, History, Snapshot};
 pub use capacity::CapacityModel;
 pub use event::{Event, Flow, Progress, ResizeOutcome, Seen};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Planned};
 pub use lead::LeadTime;

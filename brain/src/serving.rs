@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidegate_core::{
-    Alert, AlertOutcome, Capacity, Forecast, Inputs, Lead, Misses, Observed, Plan, Reading, Series, ServingPolicy, Signal,
-    Standing, State, Timestamp, decide,
+    Alert, AlertOutcome, Capacity, Forecast, Inputs, Lead, Misses, Observed, Plan, Reading, Series,
+    ServingPolicy, Signal, Standing, State, Timestamp, decide,
 };
 use tidegate_predictor::{FittedPredictor, Predictor, PredictorConfig};
 
@@ -53,7 +53,9 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn new(policy: ServingPolicy, history: Option<Series>) -> Self {
         let step = policy.forecast.step.get();
-        let mut series = history.filter(|series| series.step() == step).unwrap_or_else(|| Series::new(Timestamp::EPOCH, step));
+        let mut series = history
+            .filter(|series| series.step() == step)
+            .unwrap_or_else(|| Series::new(Timestamp::EPOCH, step));
         series.keep_last(STEPS_MAX);
         Self {
             state: State::default(),
@@ -123,7 +125,9 @@ impl Serving {
         if let (Some(ended), Some(missed)) = (flow.ended, flow.missed) {
             self.misses.push_back((at, Misses { ended, missed }));
         }
-        while self.misses.len() > MISSES_KEPT_MAX || self.misses.front().is_some_and(|m| at.since(m.0) >= MISSES_WINDOW) {
+        while self.misses.len() > MISSES_KEPT_MAX
+            || self.misses.front().is_some_and(|m| at.since(m.0) >= MISSES_WINDOW)
+        {
             self.misses.pop_front();
         }
     }
@@ -187,14 +191,12 @@ impl Serving {
         }
         let every = (self.series.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX);
         if self.fitted.is_none() || self.steps_since_fit >= every {
-            if self.fitted.is_none() && self.steps_since_fit > 0 && self.steps_since_fit < REFIT_STEPS_MIN {
-                return;
-            }
-            self.fitted = self.predictor().fit(&self.series);
+            self.fitted = Some(self.predictor().fit(&self.series));
             self.steps_since_fit = 0;
             self.forecast = None;
         }
-        let due = self.forecast.as_ref().is_none_or(|forecast| now.since(forecast.issued_at) >= self.series.step());
+        let due =
+            self.forecast.as_ref().is_none_or(|forecast| now.since(forecast.issued_at) >= self.series.step());
         if let (true, Some(fitted)) = (due, &self.fitted) {
             self.forecast = fitted.predict(Signal::RequestsPerSecond, now);
         }
@@ -203,7 +205,11 @@ impl Serving {
     fn predictor(&self) -> Predictor {
         let step = self.series.step();
         let window = self.lead.estimate().p90 + SETTLE;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small positive number"
+        )]
         let lead_steps = (window.as_secs_f64() / step.as_secs_f64()).ceil() as usize;
         Predictor::new(PredictorConfig {
             step,

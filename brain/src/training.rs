@@ -51,9 +51,15 @@ impl Training {
         }
     }
 
+    /// What was learned, under another intent.
+    pub(crate) fn under(self, policy: TrainingPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
     pub(crate) fn see(&mut self, progress: Progress) {
         let size = progress.workers.ready;
-        let moving = progress.resizing || progress.workers.starting > 0 || progress.workers.draining > 0 || size == 0;
+        let moving =
+            progress.resizing || progress.workers.starting > 0 || progress.workers.draining > 0 || size == 0;
         if moving || self.steady.is_none_or(|(steady, _)| steady != size) {
             self.steady = (!moving).then_some((size, progress.at));
         } else if self.steady.is_some_and(|(_, since)| progress.at.since(since) >= STEADY) {
@@ -101,7 +107,12 @@ impl Training {
         self.speed.iter().map(|(n, rate)| (*n, *rate)).collect()
     }
 
-    pub(crate) fn need<'a>(&'a self, id: &WorkloadId, speeds: &'a [(u32, f64)], now: Timestamp) -> TrainingNeed<'a> {
+    pub(crate) fn need<'a>(
+        &'a self,
+        id: &WorkloadId,
+        speeds: &'a [(u32, f64)],
+        now: Timestamp,
+    ) -> TrainingNeed<'a> {
         let resizes = self.resizes.iter().filter(|at| now.since(**at) < HOUR).count();
         TrainingNeed {
             id: id.clone(),

@@ -35,7 +35,14 @@ pub struct FluidQueue {
 impl FluidQueue {
     /// One step of `step_s`: `arrivals` spread over it, served at `rate_rps`. A request is in time when it waits at most
     /// `wait_max_s`, and is dropped after `drop_after_s`.
-    pub fn step(&mut self, step_s: f64, arrivals: f64, rate_rps: f64, wait_max_s: f64, drop_after_s: f64) -> Outcome {
+    pub fn step(
+        &mut self,
+        step_s: f64,
+        arrivals: f64,
+        rate_rps: f64,
+        wait_max_s: f64,
+        drop_after_s: f64,
+    ) -> Outcome {
         self.clock_s += step_s;
         if arrivals > 0.0 {
             self.waiting.push_back((self.clock_s - step_s / 2.0, arrivals));
@@ -99,7 +106,10 @@ mod tests {
     #[test]
     fn what_is_served_at_once_is_in_time_and_what_waits_is_not() {
         let mut queue = FluidQueue::default();
-        assert_eq!(queue.step(1.0, 10.0, 20.0, 0.5, 30.0), Outcome { completed: 10.0, dropped: 0.0, missed: 0.0 });
+        assert_eq!(
+            queue.step(1.0, 10.0, 20.0, 0.5, 30.0),
+            Outcome { completed: 10.0, dropped: 0.0, missed: 0.0 }
+        );
         for _ in 0..5 {
             queue.step(1.0, 30.0, 20.0, 0.5, 30.0);
         }
@@ -112,7 +122,8 @@ mod tests {
     fn what_waits_too_long_is_dropped_and_missed() {
         let mut queue = FluidQueue::default();
         queue.step(1.0, 10.0, 0.0, 0.5, 3.0);
-        let dropped: f64 = (0..4).map(|_| queue.step(1.0, 0.0, 0.0, 0.5, 3.0)).map(|o| o.dropped.min(o.missed)).sum();
+        let dropped: f64 =
+            (0..4).map(|_| queue.step(1.0, 0.0, 0.0, 0.5, 3.0)).map(|o| o.dropped.min(o.missed)).sum();
         assert_eq!(dropped, 10.0);
     }
 

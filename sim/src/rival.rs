@@ -79,7 +79,9 @@ impl Rival {
     #[must_use]
     pub fn new(kind: RivalKind, id: &WorkloadId, policy: &ServingPolicy, ready: u32) -> Self {
         let mind = match kind {
-            RivalKind::Hpa => Mind::Hpa { state: HpaState::default(), arrivals: VecDeque::new(), synced: None },
+            RivalKind::Hpa => {
+                Mind::Hpa { state: HpaState::default(), arrivals: VecDeque::new(), synced: None }
+            }
             RivalKind::Reactive => {
                 let mut policy = policy.clone();
                 policy.forecast.enabled = false;
@@ -113,7 +115,15 @@ impl Rival {
         self.size.set(self.policy.replicas.clamp(wanted), now, service);
     }
 
-    fn decide(&mut self, now: Timestamp, window: Duration, arrivals: f64, started: u32, outcome: Outcome, service: &Service) -> u32 {
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        window: Duration,
+        arrivals: f64,
+        started: u32,
+        outcome: Outcome,
+        service: &Service,
+    ) -> u32 {
         let counts = self.size.counts();
         match &mut self.mind {
             Mind::Hpa { state, arrivals: seen, synced } => {
@@ -136,7 +146,15 @@ impl Rival {
                 let (ended, missed) = (Some(outcome.ended()), Some(outcome.missed));
                 let flow = Some(Flow { window, arrivals, completed: outcome.completed, ended, missed });
                 let queued = Some(self.size.waiting());
-                brain.ingest(Event::Seen(Seen { at: now, replicas: counts, flow, in_flight: None, queued, lost: 0, crash_loop: false }));
+                brain.ingest(Event::Seen(Seen {
+                    at: now,
+                    replicas: counts,
+                    flow,
+                    in_flight: None,
+                    queued,
+                    lost: 0,
+                    crash_loop: false,
+                }));
                 brain.tick(now, None).0.replicas
             }
         }
@@ -158,7 +176,7 @@ impl Rival {
 fn remember(seen: &mut VecDeque<(Timestamp, f64)>, now: Timestamp, arrivals: f64) {
     seen.push_back((now, arrivals));
     let keep = HPA_METRIC_AGE + HPA_METRIC_WINDOW;
-    while seen.len() > ARRIVALS_MAX || seen.front().is_some_and(|(at, _)| now.since(*at) > keep) {
+    while seen.len() > ARRIVALS_MAX || seen.front().is_some_and(|(at, _)| now.since(*at) >= keep) {
         seen.pop_front();
     }
 }

@@ -92,7 +92,10 @@ mod tests {
         let mut size = Size::new(1);
         size.set(3, at(0), &SERVICE);
         assert_eq!(size.step(at(4), 1.0, 0.0, &SERVICE).0, 0);
-        assert_eq!(size.step(at(5), 1.0, 30.0, &SERVICE), (2, Outcome { completed: 30.0, dropped: 0.0, missed: 0.0 }));
+        assert_eq!(
+            size.step(at(5), 1.0, 30.0, &SERVICE),
+            (2, Outcome { completed: 30.0, dropped: 0.0, missed: 0.0 })
+        );
         size.set(1, at(6), &SERVICE);
         assert_eq!(size.counts(), ReplicaCounts { wanted: 1, ready: 1, starting: 0, draining: 0 });
     }
