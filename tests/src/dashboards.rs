@@ -53,6 +53,23 @@ pub fn metric_names(expression: &str, prefixes: &[&str]) -> Vec<String> {
     words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
 }
 
+/// Label names that an expression matches, groups or joins on: those in `{…}` and after `by`, `without`, `on`, `group_left`.
+#[must_use]
+pub fn label_names(expression: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in expression.split('{').skip(1) {
+        // No label value of ours holds a brace or a comma.
+        let matchers = part.split('}').next().unwrap_or_default();
+        found.extend(matchers.split(',').filter_map(|m| m.split(['=', '!', '~']).next()).map(str::to_owned));
+    }
+    for keyword in ["by", "without", "on", "ignoring", "group_left", "group_right"] {
+        for part in expression.split(&format!("{keyword} (")).skip(1) {
+            found.extend(part.split(')').next().unwrap_or_default().split(',').map(str::to_owned));
+        }
+    }
+    found.into_iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
 fn list(value: &Value) -> Vec<&Value> {
     value.as_array().map(|values| values.iter().collect()).unwrap_or_default()
 }
@@ -77,6 +94,13 @@ mod tests {
     fn fills_variables_in_both_notations() {
         let text = filled("rate(x{w=~\"$w\"}[$__rate_interval]) + y{w=~\"${w}\"}", &[("w", ".*")]);
         assert_eq!(text, "rate(x{w=~\".*\"}[30s]) + y{w=~\".*\"}");
+    }
+
+    #[test]
+    fn reads_the_labels_of_an_expression() {
+        let expression =
+            "sum by (sink, cause) (rate(m{workload=~\"$w\", code!=\"5xx\"}[1m])) * on (job) group_left () n";
+        assert_eq!(label_names(expression), ["workload", "code", "sink", "cause", "job"]);
     }
 
     #[test]

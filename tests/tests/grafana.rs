@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use tidegate_core::metrics::{Kind, families};
-use tidegate_tests::dashboards::{metric_names, queries, variable_metrics};
+use tidegate_core::metrics::{Kind, Label, families};
+use tidegate_tests::dashboards::{label_names, metric_names, queries, variable_metrics};
 use tidegate_tests::repository::{files, root, text};
 use tidegate_tests::servers::directory;
 
@@ -71,4 +71,24 @@ fn dashboards_and_alerts_read_only_metrics_of_the_catalogue() {
     }
     let unknown: Vec<_> = read.difference(&known).collect();
     assert!(!read.is_empty() && unknown.is_empty(), "not in the catalogue: {unknown:?}");
+}
+
+#[test]
+fn dashboards_match_only_labels_of_the_catalogue() {
+    // What Prometheus itself adds to every series.
+    let mut known = BTreeSet::from(["instance", "job"]);
+    known.extend(Label::ALL.iter().map(|label| label.name()));
+    let mut unknown = BTreeSet::new();
+    for path in dashboards() {
+        let dashboard: Value = serde_json::from_str(&text(&path).expect("it is text")).expect("it is JSON");
+        for query in queries(&dashboard) {
+            let labels = label_names(&query.expression).into_iter();
+            unknown.extend(
+                labels
+                    .filter(|label| !known.contains(label.as_str()))
+                    .map(|label| format!("{}: {label}", query.panel)),
+            );
+        }
+    }
+    assert!(unknown.is_empty(), "not in the catalogue: {unknown:?}");
 }
