@@ -1,0 +1,190 @@
+//! The voice of a fitted predictor: paths of the models, spread by their errors, mixed and calibrated, at any horizon.
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::Quantiles;
+use tidegate_core::forecast::{LEVELS, Standing};
+
+use crate::aggregate::average;
+use crate::config::PredictorConfig;
+use crate::curve::{Curve, curves};
+use crate::grid::{Place, place};
+use crate::history::History;
+use crate::judge::{Cell, Tally, Target, Verdict, judge};
+use crate::models::{Fitted, league};
+use crate::trial::{self, running_max};
+
+/// The mix speaks when its loss at the lead is below this share of the last value's; else the last value does.
+const CLEARLY_BETTER: f64 = 0.99;
+/// Name of the mix in the league table.
+const MIX: &str = "mix";
+
+/// Models, and how they are heard at each horizon of the grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Voice {
+    models: Vec<Option<Fitted>>,
+    curves: Vec<Curve>,
+    floor: f64,
+    steps: Vec<Cell>,
+    maxima: Vec<Cell>,
+}
+
+/// The paths of all models from one origin.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    volatility: f64,
+    steps: Vec<Option<Vec<f64>>>,
+    maxima: Vec<Option<Vec<f64>>>,
+}
+
+impl Voice {
+    /// Tries all models on a history; `None` while not even the last value can be judged. With it comes the league table.
+    pub(crate) fn fit(history: &History, config: &PredictorConfig) -> (Option<Self>, Vec<Standing>) {
+        let models = league(&config.season_steps(), config.horizon(), config.lead());
+        let names: Vec<String> = models.iter().map(super::models::Model::name).collect();
+        let curves = curves(&names);
+        let trial = trial::run(history, &models, config);
+        let verdicts = |target| -> Vec<Verdict> {
+            (0..trial.grid.len()).map_while(|at| judge(history, &trial, &curves, at, target)).collect()
+        };
+        let (steps, maxima) = (verdicts(Target::Step), verdicts(Target::Max));
+        let at_lead = |verdicts: &[Verdict]| {
+            verdicts.iter().find(|v| v.cell.h == config.lead()).map(|v| v.tallies.clone())
+        };
+        let tallies: Vec<Tally> = match (at_lead(&steps), at_lead(&maxima)) {
+            (Some(a), Some(b)) => a.iter().zip(&b).map(|(a, b)| a.with(b)).collect(),
+            _ => vec![Tally::default(); curves.len() + 1],
+        };
+        let mixed = tallies[curves.len()].score().is_some_and(|s| s.pinball_ratio < CLEARLY_BETTER);
+        let table = standings(&curves, &tallies, mixed && !steps.is_empty());
+        if steps.is_empty() || maxima.is_empty() {
+            return (None, table.into_iter().map(|s| Standing { in_use: false, ..s }).collect());
+        }
+        let cells = |verdicts: Vec<Verdict>| {
+            let cell = |v: Verdict| if mixed { v.cell } else { v.cell.of_reference(&v.reference) };
+            verdicts.into_iter().map(cell).collect()
+        };
+        let (steps, maxima) = (cells(steps), cells(maxima));
+        let mut voice = Self { models: trial.fitted, curves, floor: trial.floor, steps, maxima };
+        voice.forget_the_unheard();
+        (Some(voice), table)
+    }
+
+    /// Drops the models that no cell hears.
+    fn forget_the_unheard(&mut self) {
+        for (at, model) in self.models.iter_mut().enumerate() {
+            let heard = |cell: &Cell| {
+                let of_model = self.curves.iter().zip(&cell.voices).filter(|(c, _)| c.model == at);
+                of_model.into_iter().any(|(_, voice)| voice.is_some())
+            };
+            if !self.steps.iter().chain(&self.maxima).any(heard) {
+                *model = None;
+            }
+        }
+    }
+
+    /// Steps of history that it reads back.
+    pub(crate) fn reach(&self) -> usize {
+        self.models.iter().flatten().map(Fitted::reach).max().unwrap_or(1)
+    }
+
+    /// Takes in the latest step.
+    pub(crate) fn advance(&mut self, history: &History) {
+        let latest = history.end().saturating_sub(1);
+        self.models.iter_mut().flatten().for_each(|model| model.advance(history, latest));
+    }
+
+    /// Where the models think that the series goes from the latest step, which they have taken in.
+    pub(crate) fn paths(&self, history: &History, horizon: usize) -> Option<Paths> {
+        let origin = history.end().checked_sub(1)?;
+        let path = |model: &Option<Fitted>| {
+            let mut path = vec![0.0; horizon];
+            model.as_ref()?.path(history, origin, &mut path);
+            Some(path)
+        };
+        let steps: Vec<Option<Vec<f64>>> = self.models.iter().map(path).collect();
+        let mut maxima = steps.clone();
+        maxima.iter_mut().flatten().for_each(|path| running_max(path));
+        Some(Paths { volatility: history.volatility(origin, self.floor), steps, maxima })
+    }
+
+    /// Horizons at which it was judged, and can learn more.
+    pub(crate) fn judged(&self, target: Target) -> impl Iterator<Item = usize> {
+        self.cells(target).iter().map(|cell| cell.h)
+    }
+
+    /// Learns the coverage of a forecast made `h` steps before its value came.
+    pub(crate) fn learn(&mut self, target: Target, h: usize, said: &Quantiles, value: f64, weight: f64) {
+        let cells = match target {
+            Target::Step => &mut self.steps,
+            Target::Max => &mut self.maxima,
+        };
+        if let Some(cell) = cells.iter_mut().find(|cell| cell.h == h) {
+            cell.conformal.learn(said.values(), value, weight);
+        }
+    }
+
+    /// The distribution `h` steps ahead.
+    pub(crate) fn speak(
+        &self,
+        history: &History,
+        paths: &Paths,
+        target: Target,
+        h: usize,
+    ) -> Option<Quantiles> {
+        let (cells, paths_of) = match target {
+            Target::Step => (&self.steps, &paths.steps),
+            Target::Max => (&self.maxima, &paths.maxima),
+        };
+        let points: Vec<usize> = cells.iter().map(|cell| cell.h).collect();
+        let place = place(&points, h)?;
+        let (below, above) = (&cells[place.below], &cells[place.above]);
+        let mut weights: [Vec<f64>; LEVELS.len()] = std::array::from_fn(|_| vec![0.0; self.curves.len()]);
+        let mut said = vec![None; self.curves.len()];
+        for (at, curve) in self.curves.iter().enumerate() {
+            let Some((errors, shares)) = between(below, above, at, place) else { continue };
+            let Some(point) = paths_of[curve.model].as_ref().map(|path| path[h - 1]) else { continue };
+            said[at] = Some(errors.map(|e| curve.spread.value(history, point, paths.volatility, e)));
+            weights.iter_mut().zip(shares).for_each(|(level, share)| level[at] = share);
+        }
+        let mixed = average(&said, &weights).and_then(Quantiles::new)?;
+        below.conformal.between(&above.conformal, place.share).apply(&mixed)
+    }
+
+    fn cells(&self, target: Target) -> &[Cell] {
+        match target {
+            Target::Step => &self.steps,
+            Target::Max => &self.maxima,
+        }
+    }
+}
+
+/// A curve's errors and weights between two cells. Where it is silent in one of them, it fades out towards that one.
+fn between(
+    below: &Cell,
+    above: &Cell,
+    at: usize,
+    place: Place,
+) -> Option<([f64; LEVELS.len()], [f64; LEVELS.len()])> {
+    let (a, b) = (below.voices[at], above.voices[at]);
+    let errors_of = |v: Option<crate::judge::CurveVoice>| v.map(|v| v.errors.map(f64::from));
+    let weights_of =
+        |v: Option<crate::judge::CurveVoice>| v.map_or([0.0; LEVELS.len()], |v| v.weights.map(f64::from));
+    let ends = (errors_of(a.or(b))?, errors_of(b.or(a))?);
+    let lerp = |a: f64, b: f64| a + place.share * (b - a);
+    let errors = std::array::from_fn(|i| lerp(ends.0[i], ends.1[i]) * place.stretch);
+    let (wa, wb) = (weights_of(a), weights_of(b));
+    Some((errors, std::array::from_fn(|i| lerp(wa[i], wb[i]))))
+}
+
+fn standings(curves: &[Curve], tallies: &[Tally], mixed: bool) -> Vec<Standing> {
+    let names = curves.iter().map(|c| c.name.as_str()).chain([MIX]);
+    let row = |(at, (name, tally)): (usize, (&str, &Tally))| Standing {
+        model: name.to_owned(),
+        score: tally.score(),
+        in_use: if mixed { at == curves.len() } else { at == 0 },
+    };
+    let mut table: Vec<Standing> = names.zip(tallies).enumerate().map(row).collect();
+    let rank = |s: &Standing| s.score.map_or(f64::INFINITY, |s| s.pinball_ratio);
+    table.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
+    table
+}
