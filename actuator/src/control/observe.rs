@@ -1,0 +1,162 @@
+//! Observing: turns the gateway's counters, the target's events and scraped readings into what a brain is told.
+
+use std::time::Duration;
+
+use tidegate_brain::{Flow, Progress, Seen};
+use tidegate_core::{ReplicaCounts, Signal, Timestamp, WorkloadId};
+use tokio::sync::broadcast;
+
+use super::{DemandSource, Managed, Readings};
+use crate::gateway::GatewayStats;
+use crate::targets::local::{Event, EventKind};
+
+/// A scraped reading older than this says nothing of the present: three scrapes of the usual 2 s, and some.
+const SCRAPED_FRESH: Duration = Duration::from_secs(10);
+/// Events taken from a target in one look; the rest wait for the next.
+const EVENTS_MAX: usize = 256;
+
+/// What it takes to look at a workload.
+pub(super) struct Eyes<'a> {
+    pub(super) id: &'a WorkloadId,
+    pub(super) managed: &'a Managed,
+    pub(super) readings: &'a dyn Readings,
+    pub(super) source: DemandSource,
+    pub(super) resizing: bool,
+}
+
+/// What was seen in one look.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    pub(super) seen: Option<Seen>,
+    pub(super) progress: Option<Progress>,
+    pub(super) gateway: Option<GatewayStats>,
+    pub(super) started: Vec<Duration>,
+    pub(super) lost: u32,
+}
+
+/// What is remembered from one look to the next.
+#[derive(Debug)]
+pub(super) struct Observer {
+    events: Option<broadcast::Receiver<Event>>,
+    last: Option<GatewayStats>,
+    looked: Option<Timestamp>,
+    scraped: Option<Timestamp>,
+}
+
+impl Observer {
+    pub(super) fn new(managed: &Managed) -> Self {
+        let events = managed.target.as_ref().map(|target| target.events());
+        Self { events, last: None, looked: None, scraped: None }
+    }
+
+    pub(super) fn look_at_serving(&mut self, eyes: &Eyes<'_>, now: Timestamp) -> Look {
+        let (started, lost) = self.take_events();
+        let stats = eyes.managed.gateway.as_ref().map(|gateway| gateway.stats());
+        let withheld = eyes.readings.withheld(eyes.id);
+        let by_gateway = eyes.source == DemandSource::Gateway && stats.is_some();
+        let mut seen = Seen {
+            at: now,
+            replicas: counts(eyes),
+            flow: None,
+            in_flight: None,
+            queued: None,
+            lost,
+            crash_loop: eyes.managed.target.as_ref().is_some_and(|target| target.is_crash_looping()),
+        };
+        let flow = stats.as_ref().and_then(|stats| flow_between(self.last.as_ref()?, stats));
+        match stats.as_ref().filter(|_| by_gateway && !withheld) {
+            Some(stats) => {
+                seen.flow = flow;
+                seen.in_flight = Some(count(stats.in_flight));
+                seen.queued = Some(count(stats.queued));
+            }
+            None if !by_gateway && !withheld => self.scrape(eyes, now, &mut seen),
+            None => {}
+        }
+        self.last.clone_from(&stats);
+        self.looked = Some(now);
+        Look { seen: Some(seen), progress: None, gateway: stats, started, lost }
+    }
+
+    /// Fills in what the replicas' own metrics say: a rate stands for the time since the last new reading.
+    fn scrape(&mut self, eyes: &Eyes<'_>, now: Timestamp, seen: &mut Seen) {
+        let read = |signal| {
+            let (value, at) = eyes.readings.latest(eyes.id, signal)?;
+            (now.since(at) <= SCRAPED_FRESH).then_some((value, at))
+        };
+        seen.in_flight = read(Signal::InFlight).map(|(value, _)| value);
+        seen.queued = read(Signal::Queued).map(|(value, _)| value);
+        let Some((rate, at)) = read(Signal::RequestsPerSecond) else { return };
+        let last = self.scraped.replace(at);
+        let Some(window) = last.map(|last| at.since(last)).filter(|window| !window.is_zero()) else { return };
+        let amount = |rate: f64| rate * window.as_secs_f64();
+        let completed = read(Signal::CompletionsPerSecond).map_or(rate, |(value, _)| value);
+        let missed = read(Signal::SloMissesPerSecond).map(|(value, _)| amount(value));
+        seen.flow = Some(Flow {
+            window,
+            arrivals: amount(rate),
+            completed: amount(completed),
+            ended: missed.map(|_| amount(completed)),
+            missed,
+        });
+    }
+
+    pub(super) fn look_at_training(&mut self, eyes: &Eyes<'_>, now: Timestamp) -> Look {
+        let (started, lost) = self.take_events();
+        let read = |signal| {
+            let (value, at) = eyes.readings.latest(eyes.id, signal)?;
+            (now.since(at) <= SCRAPED_FRESH && !eyes.readings.withheld(eyes.id)).then_some(value)
+        };
+        let progress = Progress {
+            at: now,
+            workers: counts(eyes),
+            samples_per_second: read(Signal::SamplesPerSecond),
+            steps_per_second: read(Signal::StepsPerSecond),
+            resizing: eyes.resizing,
+        };
+        Look { progress: Some(progress), started, lost, ..Look::default() }
+    }
+
+    /// Start-up times, and processes that ended unasked, since the last look.
+    fn take_events(&mut self) -> (Vec<Duration>, u32) {
+        let (mut started, mut lost) = (Vec::new(), 0);
+        let Some(events) = &mut self.events else { return (started, lost) };
+        for _ in 0..EVENTS_MAX {
+            match events.try_recv().map(|event| event.kind) {
+                Ok(EventKind::Ready { start_up }) => started.push(start_up),
+                Ok(EventKind::Exited { asked: false, .. }) => lost += 1,
+                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => break,
+            }
+        }
+        (started, lost)
+    }
+}
+
+fn counts(eyes: &Eyes<'_>) -> ReplicaCounts {
+    if let Some(target) = &eyes.managed.target {
+        return target.counts();
+    }
+    let answering = eyes.readings.answering(eyes.id).unwrap_or(0);
+    ReplicaCounts { wanted: answering, ready: answering, starting: 0, draining: 0 }
+}
+
+/// What happened between two looks; `None` when no time passed, or counters went back.
+fn flow_between(before: &GatewayStats, now: &GatewayStats) -> Option<Flow> {
+    let window = now.at.since(before.at);
+    if window.is_zero() {
+        return None;
+    }
+    Some(Flow {
+        window,
+        arrivals: count(now.arrivals.checked_sub(before.arrivals)?),
+        completed: count(now.completed.checked_sub(before.completed)?),
+        ended: Some(count(now.judged.checked_sub(before.judged)?)),
+        missed: Some(count(now.missed.checked_sub(before.missed)?)),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 are out of reach")]
+fn count(n: u64) -> f64 {
+    n as f64
+}
