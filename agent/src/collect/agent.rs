@@ -181,10 +181,10 @@ impl AgentBuilder {
     }
 }
 
-/// A reading has as long as its interval, and a second at least: what is late by then would be read again.
+/// A reading has as long as its interval, and two seconds at least: twice what a round of scrapes may take.
 fn pace(every: Duration) -> Pace {
     let every = every.max(Duration::from_millis(1));
-    Pace { every, deadline: every.max(Duration::from_secs(1)) }
+    Pace { every, deadline: every.max(Duration::from_secs(2)) }
 }
 
 async fn scrape(
@@ -194,9 +194,7 @@ async fn scrape(
     outlet: Outlet,
     stop: watch::Receiver<bool>,
 ) {
-    // Targets keep their own deadlines, and a round ends with the slowest of them: the round's own is a second behind the longest.
-    let longest = targets.borrow().iter().map(|target| target.deadline).max().unwrap_or_default();
-    let pace = Pace { deadline: longest.max(SCRAPE_DEADLINE_MAX) + Duration::from_secs(1), ..pace(every) };
+    let pace = pace(every);
     let board = Arc::clone(&outlet.board);
     let make = move || ScrapeSource::new(targets.clone(), limits, Arc::clone(&board));
     let begin = |mut source: ScrapeSource, now| {
@@ -210,9 +208,6 @@ async fn scrape(
     };
     run(SourceName::Scrape, pace, make, begin, outlet, stop).await;
 }
-
-/// Longest deadline of a target that is added later; a longer one makes its whole round overdue.
-pub const SCRAPE_DEADLINE_MAX: Duration = Duration::from_secs(30);
 
 /// How often Tidegate reads its own CPU and memory.
 const OWN_EVERY: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! Metrics that the workloads expose themselves: asked for, read, mapped to signals, put together per workload.
 //!
-//! Every target has its own deadline, so that one that hangs is late alone. A target that does not answer makes its part
+//! Every target has its own deadline and no round waits for it longer than a second, so that one that hangs is late alone. A target that does not answer makes its part
 //! unknown: what is told of the workload says from how many of how many targets it is; when none answered, nothing is told.
 
 mod client;
@@ -13,6 +13,7 @@ pub mod rules;
 mod spread;
 pub mod text;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ use rate::Parts;
 const TARGETS_MAX: usize = 1024;
 /// Pages read at the same time: bounds memory and sockets.
 const PAGES_AT_ONCE: usize = 64;
+/// A round waits this long for its targets, so that a slow one does not hold up what the others say.
+const ROUND_MAX: Duration = Duration::from_secs(1);
 
 /// One replica to ask for its metrics.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,23 +55,51 @@ pub struct ScrapeTarget {
     pub deadline: Duration,
 }
 
-/// A target with what is remembered of it.
+impl ScrapeTarget {
+    /// A usual deadline: as long as the usual interval.
+    pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
+}
+
+/// What is remembered of a target between its pages.
 #[derive(Debug)]
 struct Known {
-    target: ScrapeTarget,
     rules: Arc<Rules>,
     before: Option<Snapshot>,
 }
 
-impl Known {
+/// A target's place in the list.
+#[derive(Debug)]
+struct Slot {
+    target: ScrapeTarget,
+    /// Lent to the task that asks, while one does.
+    known: Option<Known>,
+    status: TargetStatus,
+}
+
+impl Slot {
     fn new(target: ScrapeTarget) -> Self {
-        let rules = Rules::new(&target.rules, rules::catalogue());
-        Self { target, rules, before: None }
+        Self {
+            status: Self::new_status(&target),
+            known: Some(Known { rules: Rules::new(&target.rules, rules::catalogue()), before: None }),
+            target,
+        }
+    }
+
+    fn new_status(target: &ScrapeTarget) -> TargetStatus {
+        TargetStatus {
+            workload: target.workload.clone(),
+            name: target.name.clone(),
+            up: false,
+            causes: BTreeMap::new(),
+            runtime: None,
+        }
     }
 }
 
 /// What came of asking one target.
+#[derive(Debug)]
 struct Asked {
+    target: ScrapeTarget,
     known: Known,
     parts: Option<Parts>,
     status: TargetStatus,
@@ -80,7 +111,9 @@ pub(crate) struct ScrapeSource {
     client: ScrapeClient,
     limits: ScrapeLimits,
     targets: watch::Receiver<Vec<ScrapeTarget>>,
-    known: Vec<Known>,
+    slots: Vec<Slot>,
+    asking: JoinSet<Asked>,
+    turns: Arc<Semaphore>,
     board: Arc<StatusBoard>,
 }
 
@@ -90,65 +123,106 @@ impl ScrapeSource {
         limits: ScrapeLimits,
         board: Arc<StatusBoard>,
     ) -> Self {
-        Self { client: ScrapeClient::new(), limits, targets, known: Vec::new(), board }
+        Self {
+            client: ScrapeClient::new(),
+            limits,
+            targets,
+            slots: Vec::new(),
+            asking: JoinSet::new(),
+            turns: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
+            board,
+        }
     }
 
-    /// Asks every target once, all at the same time, and puts their answers together.
+    /// Asks every target that is not being asked, and puts together what has been answered: in this round, or, by a target
+    /// that takes longer than [`ROUND_MAX`], since the last one.
     pub(crate) async fn read(&mut self, now: Moment) -> Reading {
         self.follow_targets();
-        let turns = Arc::new(Semaphore::new(PAGES_AT_ONCE));
-        let mut asking = JoinSet::new();
-        for (at, known) in std::mem::take(&mut self.known).into_iter().enumerate() {
-            let (client, limits, turns) = (self.client.clone(), self.limits, Arc::clone(&turns));
-            asking.spawn(async move { (at, ask(known, client, limits, turns, now).await) });
+        let mut answers = HashMap::new();
+        while let Some(Ok(asked)) = self.asking.try_join_next() {
+            self.note(asked, &mut answers);
         }
-        let mut asked = asking.join_all().await;
-        asked.sort_by_key(|(at, _)| *at);
-        let (mut statuses, mut answers) = (Vec::new(), Vec::new());
-        for (_, one) in asked {
-            statuses.push(one.status);
-            answers.push((one.known.target.workload.clone(), one.parts));
-            self.known.push(one.known);
+        self.ask_idle(now);
+        let round = async {
+            while answers.len() < self.slots.len()
+                && let Some(asked) = self.asking.join_next().await
+            {
+                // A task that panicked keeps what it was lent; its slot is made anew below.
+                if let Ok(asked) = asked {
+                    self.note(asked, &mut answers);
+                }
+            }
+        };
+        // What is late is counted as missing now, and taken up in a later round.
+        tokio::time::timeout(ROUND_MAX, round).await.ok();
+        if self.asking.is_empty() {
+            self.renew_lost();
         }
-        self.board.scraped(statuses);
-        merge::reading(now.at, &answers)
+        self.board.scraped(self.slots.iter().map(|slot| slot.status.clone()).collect());
+        let parts = self
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(at, slot)| (&slot.target.workload, answers.remove(&at).flatten()));
+        merge::reading(now.at, parts)
     }
 
     /// Takes the present list of targets; what is remembered of one that is still the same is kept.
     fn follow_targets(&mut self) {
         let targets = self.targets.borrow_and_update().clone();
-        let mut old = std::mem::take(&mut self.known);
+        let mut old = std::mem::take(&mut self.slots);
         for target in targets.into_iter().take(TARGETS_MAX) {
-            let at = old.iter().position(|known| known.target == target);
-            self.known.push(at.map_or_else(|| Known::new(target), |at| old.swap_remove(at)));
+            let at = old.iter().position(|slot| slot.target == target);
+            self.slots.push(at.map_or_else(|| Slot::new(target), |at| old.swap_remove(at)));
+        }
+    }
+
+    fn ask_idle(&mut self, now: Moment) {
+        for slot in &mut self.slots {
+            let Some(known) = slot.known.take() else { continue };
+            let (client, limits, turns) = (self.client.clone(), self.limits, Arc::clone(&self.turns));
+            self.asking.spawn(ask(slot.target.clone(), known, client, limits, turns, now));
+        }
+    }
+
+    /// Takes an answer, unless its target is gone or has become another one.
+    fn note(&mut self, asked: Asked, answers: &mut HashMap<usize, Option<Parts>>) {
+        let at = self.slots.iter().position(|slot| slot.known.is_none() && slot.target == asked.target);
+        if let Some(at) = at {
+            self.slots[at].known = Some(asked.known);
+            self.slots[at].status = asked.status;
+            answers.insert(at, asked.parts);
+        }
+    }
+
+    /// With nobody being asked, a slot that has lent what it knew will not get it back.
+    fn renew_lost(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.known.is_none()) {
+            let causes = BTreeMap::from([(Cause::Panicked, 1)]);
+            *slot = Slot::new(slot.target.clone());
+            slot.status.causes = causes;
         }
     }
 }
 
 /// Asks one target. When it does not answer, the next rate is taken over the longer time since its last answer.
 async fn ask(
+    target: ScrapeTarget,
     mut known: Known,
     client: ScrapeClient,
     limits: ScrapeLimits,
     turns: Arc<Semaphore>,
     now: Moment,
 ) -> Asked {
-    let deadline = known.target.deadline;
+    let mut status = Slot::new_status(&target);
     let mut intake = Intake::new(Arc::clone(&known.rules));
     let page = async {
         let _turn = turns.acquire().await;
         let mut take = |line: &text::Line<'_>| intake.take(line);
-        client.read(&known.target.url, limits, deadline, &mut take).await
+        client.read(&target.url, limits, target.deadline, &mut take).await
     };
-    let ended = tokio::time::timeout(deadline, page).await.unwrap_or(Err(Cause::Timeout));
-    let mut status = TargetStatus {
-        workload: known.target.workload.clone(),
-        name: known.target.name.clone(),
-        up: false,
-        causes: std::collections::BTreeMap::new(),
-        runtime: None,
-    };
-    let parts = match ended {
+    let ended = tokio::time::timeout(target.deadline, page).await;
+    let parts = match ended.unwrap_or(Err(Cause::Timeout)) {
         Err(cause) => {
             status.causes.insert(cause, 1);
             None
@@ -157,8 +231,8 @@ async fn ask(
             status.up = end.series > 0;
             status.causes = end.causes;
             let snapshot = intake.finish(now, end.cut);
-            let limit = known.target.latency_limit_seconds;
-            let parts = rate::parts(&known.rules, known.before.as_ref(), &snapshot, limit);
+            let parts =
+                rate::parts(&known.rules, known.before.as_ref(), &snapshot, target.latency_limit_seconds);
             if !parts.known {
                 status.causes.insert(Cause::NothingKnown, 1);
             }
@@ -167,7 +241,7 @@ async fn ask(
             Some(parts)
         }
     };
-    Asked { known, parts, status }
+    Asked { target, known, parts, status }
 }
 
 #[cfg(test)]

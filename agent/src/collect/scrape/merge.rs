@@ -15,7 +15,10 @@ struct Merged {
 }
 
 /// What all targets together say; a target that did not answer has no parts.
-pub(super) fn reading(at: Timestamp, answers: &[(WorkloadId, Option<Parts>)]) -> Reading {
+pub(super) fn reading<'a>(
+    at: Timestamp,
+    answers: impl Iterator<Item = (&'a WorkloadId, Option<Parts>)>,
+) -> Reading {
     let mut workloads: BTreeMap<&WorkloadId, Merged> = BTreeMap::new();
     for (workload, parts) in answers {
         let merged = workloads.entry(workload).or_default();

@@ -19,6 +19,8 @@ enum Answer {
     BreakOff(&'static str),
     /// Sends lines without end, or until the other side has had enough.
     Endless,
+    /// Answers rightly, but after this time.
+    Slow(Duration),
     /// Answers with this status.
     Status(u16),
 }
@@ -52,6 +54,10 @@ async fn answer_one(mut stream: TcpStream, answer: Answer) -> Option<()> {
         }
         Answer::BreakOff(page) => head(200, page.len() + 1000) + page,
         Answer::Status(status) => head(status, 0),
+        Answer::Slow(after) => {
+            tokio::time::sleep(after).await;
+            head(200, 19) + "digits_in_flight 9\n"
+        }
         Answer::Endless => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\ndigits_in_flight 7\n")
@@ -141,6 +147,16 @@ async fn a_target_that_hangs_makes_its_own_part_unknown() {
     assert!(!coverage(&reading, Signal::InFlight).is_whole());
     let status = &bench.board.get().targets[1];
     assert!(!status.up && status.causes.contains_key(&Cause::Timeout));
+}
+
+#[tokio::test]
+async fn a_slow_target_is_taken_up_in_the_next_round() {
+    let slow = serve(Answer::Slow(ROUND_MAX * 3 / 2)).await;
+    let mut bench = bench(vec![target("slow", slow)]);
+    assert!(bench.source.read(at(0)).await.samples.is_empty(), "the round does not wait for it");
+    let next = bench.source.read(at(5)).await;
+    assert_eq!(value(&next, Signal::InFlight), Some(9.0));
+    assert_eq!(coverage(&next, Signal::InFlight), Coverage { answered: 1, of: 1 });
 }
 
 #[tokio::test]
