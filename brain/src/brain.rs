@@ -316,6 +316,11 @@ fn trouble(outcome: ResizeOutcome) -> Reason {
             "steps did not advance after the last resize; the former size was restored",
             &[],
         ),
+        ResizeOutcome::TimedOut => Reason::new(
+            ReasonCode::StepsStalled,
+            "the last resize was not complete in time, or steps do not advance at the new size",
+            &[],
+        ),
         ResizeOutcome::CheckpointFailed => Reason::new(
             ReasonCode::CheckpointFailed,
             "the job could not write a checkpoint; it was not resized",

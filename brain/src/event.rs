@@ -66,6 +66,8 @@ pub enum ResizeOutcome {
     CheckpointFailed,
     /// Steps did not advance; the former size was restored.
     Restored,
+    /// The new size was not reached in time, or steps do not advance at it; it stays wanted.
+    TimedOut,
 }
 
 impl ResizeOutcome {
@@ -77,6 +79,7 @@ impl ResizeOutcome {
             Self::DoneWithoutCheckpoint => "done_without_checkpoint",
             Self::CheckpointFailed => "checkpoint_failed",
             Self::Restored => "restored",
+            Self::TimedOut => "timed_out",
         }
     }
 }

@@ -77,7 +77,7 @@ impl Training {
     }
 
     pub(crate) fn resized(&mut self, at: Timestamp, took: Duration, outcome: ResizeOutcome) {
-        let failed = matches!(outcome, ResizeOutcome::CheckpointFailed | ResizeOutcome::Restored);
+        let failed = !matches!(outcome, ResizeOutcome::Done | ResizeOutcome::DoneWithoutCheckpoint);
         self.trouble = (outcome != ResizeOutcome::Done).then_some(outcome);
         self.retry_at = failed.then(|| at + RETRY_AFTER);
         if !failed {
