@@ -20,19 +20,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         for (name, package) in &benches {
             println!("{name}  ({package})");
         }
-        println!(
-            "{} benchmarks; run one with `cargo xtask bench NAME`",
-            benches.len()
-        );
+        println!("{} benchmarks; run one with `cargo xtask bench NAME`", benches.len());
         return Ok(true);
     }
     let mut passed = true;
     for name in &options.names {
         let package = benches.get(name);
-        ensure!(
-            package.is_some(),
-            "no benchmark is called {name}; `cargo xtask bench` lists them"
-        );
+        ensure!(package.is_some(), "no benchmark is called {name}; `cargo xtask bench` lists them");
         let package = package.expect("just checked");
         passed &= cargo::succeeds(cargo::command().args(["bench", "-p", package, "--bench", name]))?;
     }
@@ -71,9 +65,6 @@ mod tests {
         let metadata = json!({"packages": [{"name": "p", "targets": [
             {"name": "decide", "kind": ["bench"]}, {"name": "p", "kind": ["lib"]}]}]});
         let found = benches(&metadata);
-        assert_eq!(
-            found.into_iter().collect::<Vec<_>>(),
-            [("decide".to_owned(), "p".to_owned())]
-        );
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("decide".to_owned(), "p".to_owned())]);
     }
 }

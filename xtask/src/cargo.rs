@@ -39,9 +39,7 @@ pub(crate) fn command() -> Command {
 /// Runs a command with its output visible; whether it succeeded.
 pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
     println!("$ {}", shown(command));
-    let status = command
-        .status()
-        .with_context(|| format!("failed to start {}", shown(command)))?;
+    let status = command.status().with_context(|| format!("failed to start {}", shown(command)))?;
     Ok(status.success())
 }
 
@@ -56,10 +54,7 @@ pub(crate) fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let name = program.rsplit('/').next().unwrap_or(&program).to_owned();
     let arguments = command.get_args().map(|a| a.to_string_lossy().into_owned());
-    std::iter::once(name)
-        .chain(arguments)
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once(name).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -15,9 +15,7 @@ pub(crate) struct Options {
 /// Builds the documentation of every member.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut command = cargo::command();
-    command
-        .args(["doc", "--workspace", "--no-deps"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+    command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     if options.open {
         command.arg("--open");
     }

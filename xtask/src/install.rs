@@ -15,8 +15,7 @@ pub(crate) fn once(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<
     let lock_path = cache.join(format!(".{name}.lock"));
     let lock =
         File::create(&lock_path).with_context(|| format!("failed to create {}", lock_path.display()))?;
-    lock.lock()
-        .with_context(|| format!("failed to lock {}", lock_path.display()))?;
+    lock.lock().with_context(|| format!("failed to lock {}", lock_path.display()))?;
     if whole.is_dir() {
         return Ok(whole);
     }

@@ -33,20 +33,12 @@ enum Check {
 
 /// Runs the checks that were asked for, or all; whether all passed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let checks = if options.checks.is_empty() {
-        Check::value_variants()
-    } else {
-        &options.checks
-    };
+    let checks = if options.checks.is_empty() { Check::value_variants() } else { &options.checks };
     let mut failed = Vec::new();
     for check in checks {
         let watch = Stopwatch::start();
         let passed = check.run(options.fix)?;
-        println!(
-            "lint {}: {} in {watch}",
-            check.name(),
-            if passed { "passed" } else { "FAILED" }
-        );
+        println!("lint {}: {} in {watch}", check.name(), if passed { "passed" } else { "FAILED" });
         if !passed {
             failed.push(check.name());
         }
@@ -59,10 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 
 impl Check {
     fn name(self) -> String {
-        self.to_possible_value()
-            .expect("no check is hidden")
-            .get_name()
-            .to_owned()
+        self.to_possible_value().expect("no check is hidden").get_name().to_owned()
     }
 
     fn run(self, fix: bool) -> Result<bool> {
@@ -85,15 +74,7 @@ fn format(fix: bool) -> Result<bool> {
 }
 
 fn clippy() -> Result<bool> {
-    let arguments = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     cargo::succeeds(cargo::command().args(arguments))
 }
 

@@ -1,8 +1,5 @@
 //! `cargo xtask`: the commands that newcomers and CI run. It prepares and calls tools; it knows nothing of what Tidegate does.
-#![expect(
-    clippy::print_stdout,
-    reason = "this program talks to people on its standard output"
-)]
+#![expect(clippy::print_stdout, reason = "this program talks to people on its standard output")]
 
 use std::process::ExitCode;
 
@@ -24,11 +21,7 @@ mod workspace;
 
 /// Builds, checks and tests Tidegate.
 #[derive(Debug, Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::must_succeed;
+use crate::cargo::{must_succeed, succeeds};
 use crate::tools::find;
 
 /// A program and the Debian package it comes in.
@@ -21,28 +21,19 @@ const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=600";
 
 /// Installs what is missing. As another user than root it only says what to install.
 pub(crate) fn prepare(packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> = packages
-        .iter()
-        .filter(|p| find(p.program).is_none())
-        .map(|p| p.debian)
-        .collect();
+    let missing: Vec<_> = packages.iter().filter(|p| find(p.program).is_none()).map(|p| p.debian).collect();
     if missing.is_empty() {
         return Ok(());
     }
     if !nix::unistd::geteuid().is_root() || find("apt-get").is_none() {
-        bail!(
-            "missing programs: run `apt-get install {}` as root",
-            missing.join(" ")
-        );
+        bail!("missing programs: run `apt-get install {}` as root", missing.join(" "));
     }
-    // The lists of a fresh machine are empty or old.
-    must_succeed(apt_get().arg("update"))?;
-    must_succeed(
-        apt_get()
-            .args(["install", "-y", "-qq", "--no-install-recommends"])
-            .args(&missing),
-    )
-    .with_context(|| format!("failed to install {}", missing.join(" ")))
+    // The lists of a fresh machine are empty or old. One source of several that does not answer is no reason to give up.
+    if !succeeds(apt_get().arg("update"))? {
+        println!("warning: not every package list could be fetched");
+    }
+    must_succeed(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing))
+        .with_context(|| format!("failed to install {}", missing.join(" ")))
 }
 
 fn apt_get() -> Command {
@@ -63,10 +54,7 @@ mod tests {
 
     #[test]
     fn nothing_is_done_for_programs_that_are_there() {
-        let shell = Package {
-            program: "sh",
-            debian: "no-such-package",
-        };
+        let shell = Package { program: "sh", debian: "no-such-package" };
         assert!(prepare(&[shell]).is_ok());
     }
 }

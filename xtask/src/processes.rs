@@ -21,18 +21,12 @@ const GRACE_SECONDS: f64 = 10.0;
 /// Runs a command with its output visible; whether it succeeded. An error if it was not done in time.
 pub(crate) fn succeeds_within(command: &mut Command, limit: Duration) -> Result<bool> {
     println!("$ {}", shown(command));
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("failed to start {}", shown(command)))?;
+    let mut child = command.spawn().with_context(|| format!("failed to start {}", shown(command)))?;
     if let Some(status) = ended_within(&mut child, limit.as_secs_f64())? {
         return Ok(status.success());
     }
     stop_with_descendants(&mut child)?;
-    bail!(
-        "{} was not done in {} s and was stopped",
-        shown(command),
-        limit.as_secs()
-    )
+    bail!("{} was not done in {} s and was stopped", shown(command), limit.as_secs())
 }
 
 fn ended_within(child: &mut Child, seconds: f64) -> Result<Option<ExitStatus>> {
@@ -83,13 +77,8 @@ fn descendants(root: i32, parents: &BTreeMap<i32, i32>) -> Vec<i32> {
 fn parents() -> BTreeMap<i32, i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| {
-        Some((
-            pid,
-            parent_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?,
-        ))
-    })
-    .collect()
+    pids.filter_map(|pid| Some((pid, parent_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
+        .collect()
 }
 
 /// The fourth field of a `stat` line; the second is a name in brackets and may hold anything.

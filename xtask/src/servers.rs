@@ -39,13 +39,7 @@ pub(crate) struct Server {
 
 /// Every server there is.
 pub(crate) const SERVERS: &[Server] = &[
-    Server {
-        name: "cargo-deny",
-        version: "0.20.2",
-        tools: &[],
-        source: None,
-        build: cargo_install,
-    },
+    Server { name: "cargo-deny", version: "0.20.2", tools: &[], source: None, build: cargo_install },
     Server {
         name: "elasticsearch",
         version: "8.19.21",
@@ -72,11 +66,7 @@ pub(crate) const SERVERS: &[Server] = &[
 /// Prepares the servers named, or all; whether all could be had.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let all = || SERVERS.iter().map(|s| s.name.to_owned()).collect();
-    let names: Vec<String> = if options.names.is_empty() {
-        all()
-    } else {
-        options.names.clone()
-    };
+    let names: Vec<String> = if options.names.is_empty() { all() } else { options.names.clone() };
     let mut failed = 0;
     for name in &names {
         if options.list {
@@ -102,10 +92,7 @@ pub(crate) fn prepared(name: &str) -> Result<PathBuf> {
         for tool in server.tools {
             tool.check()?;
         }
-        println!(
-            "building {name} {} (once; it is kept in the cache)",
-            server.version
-        );
+        println!("building {name} {} (once; it is kept in the cache)", server.version);
         (server.build)(server, staging).with_context(|| format!("failed to build {name} {}", server.version))
     })
 }
@@ -120,17 +107,8 @@ fn named(name: &str) -> Result<&'static Server> {
 
 fn described(server: &Server) -> Result<String> {
     let dir = workspace::cache()?.join(server.key()?);
-    let state = if dir.is_dir() {
-        "in the cache"
-    } else {
-        "not built yet"
-    };
-    Ok(format!(
-        "{} {}: {state}, {}",
-        server.name,
-        server.version,
-        dir.display()
-    ))
+    let state = if dir.is_dir() { "in the cache" } else { "not built yet" };
+    Ok(format!("{} {}: {state}, {}", server.name, server.version, dir.display()))
 }
 
 impl Server {
@@ -151,10 +129,8 @@ fn source_dir(folder: &str) -> PathBuf {
 /// CRC of the names and contents of a folder's files, in the order of their names.
 fn checksum(dir: &Path) -> Result<u32> {
     let reading = || format!("failed to read {}", dir.display());
-    let mut files = fs::read_dir(dir)
-        .with_context(reading)?
-        .collect::<Result<Vec<_>, _>>()
-        .with_context(reading)?;
+    let mut files =
+        fs::read_dir(dir).with_context(reading)?.collect::<Result<Vec<_>, _>>().with_context(reading)?;
     files.sort_by_key(fs::DirEntry::file_name);
     let mut hasher = crc32fast::Hasher::new();
     for file in files {
@@ -167,16 +143,7 @@ fn checksum(dir: &Path) -> Result<u32> {
 fn cargo_install(server: &Server, staging: &Path) -> Result<()> {
     let target = staging.join("build");
     let mut command = cargo::command();
-    command
-        .args([
-            "install",
-            server.name,
-            "--locked",
-            "--version",
-            server.version,
-            "--root",
-        ])
-        .arg(staging);
+    command.args(["install", server.name, "--locked", "--version", server.version, "--root"]).arg(staging);
     // Not the checkout's: other flags would build the workspace again. Not the default either: it may be on a small /tmp.
     command.env("CARGO_TARGET_DIR", &target);
     must_succeed(&mut command)?;
@@ -184,19 +151,11 @@ fn cargo_install(server: &Server, staging: &Path) -> Result<()> {
 }
 
 fn elasticsearch(server: &Server, staging: &Path) -> Result<()> {
-    let artifact = format!(
-        "org.elasticsearch.distribution.integ-test-zip:elasticsearch:{}:zip",
-        server.version
-    );
+    let artifact =
+        format!("org.elasticsearch.distribution.integ-test-zip:elasticsearch:{}:zip", server.version);
     let mut command = Command::new("mvn");
-    command.args([
-        "-q",
-        "-B",
-        "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack",
-    ]);
-    command
-        .arg(format!("-Dartifact={artifact}"))
-        .arg(format!("-DoutputDirectory={}", staging.display()));
+    command.args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack"]);
+    command.arg(format!("-Dartifact={artifact}")).arg(format!("-DoutputDirectory={}", staging.display()));
     // Not in the checkout: Maven would look for a project there.
     must_succeed(command.current_dir(staging))
 }
@@ -217,10 +176,7 @@ fn go_build(folder: &str, packages: &[String], staging: &Path) -> Result<()> {
     let mut command = Command::new("go");
     command.current_dir(source_dir(folder)).env("CGO_ENABLED", "0");
     // The slash makes `go build` put each program under its own name.
-    command
-        .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
-        .arg(bin.join(""))
-        .args(packages);
+    command.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(bin.join("")).args(packages);
     must_succeed(&mut command)
 }
 
@@ -248,9 +204,6 @@ mod tests {
     #[test]
     fn an_unknown_server_is_named_beside_the_known_ones() {
         let error = named("grafana").expect_err("there is none").to_string();
-        assert!(
-            error.contains("grafana-schema") && error.contains("elasticsearch"),
-            "{error}"
-        );
+        assert!(error.contains("grafana-schema") && error.contains("elasticsearch"), "{error}");
     }
 }

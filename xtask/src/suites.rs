@@ -32,31 +32,13 @@ pub(crate) enum Kind {
     FilesWithBinary,
 }
 
-const CHROMIUM: Package = Package {
-    program: "chromium",
-    debian: "chromium",
-};
-const CHROMEDRIVER: Package = Package {
-    program: "chromedriver",
-    debian: "chromium-driver",
-};
-const BUILDAH: Package = Package {
-    program: "buildah",
-    debian: "buildah",
-};
-const MMDEBSTRAP: Package = Package {
-    program: "mmdebstrap",
-    debian: "mmdebstrap",
-};
-const SYSTEMD: Package = Package {
-    program: "systemd-analyze",
-    debian: "systemd",
-};
+const CHROMIUM: Package = Package { program: "chromium", debian: "chromium" };
+const CHROMEDRIVER: Package = Package { program: "chromedriver", debian: "chromium-driver" };
+const BUILDAH: Package = Package { program: "buildah", debian: "buildah" };
+const MMDEBSTRAP: Package = Package { program: "mmdebstrap", debian: "mmdebstrap" };
+const SYSTEMD: Package = Package { program: "systemd-analyze", debian: "systemd" };
 /// `setpriv`, which runs a server as another user.
-const SETPRIV: Package = Package {
-    program: "setpriv",
-    debian: "util-linux",
-};
+const SETPRIV: Package = Package { program: "setpriv", debian: "util-linux" };
 
 /// Every suite, in the order in which they run: the cheapest first.
 pub(crate) const SUITES: &[Suite] = &[
@@ -133,8 +115,7 @@ pub(crate) fn named(name: &str) -> Option<&'static Suite> {
 impl Suite {
     /// Whether a test file of the crate `tests` belongs to it.
     pub(crate) fn owns(&self, stem: &str) -> bool {
-        stem.strip_prefix(self.name)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+        stem.strip_prefix(self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     }
 }
 

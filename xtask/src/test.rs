@@ -52,11 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         println!("== suite {}: {}", suite.name, suite.about);
         let watch = Stopwatch::start();
         let result = run_suite(suite, options);
-        let outcome = Outcome {
-            suite,
-            result,
-            watch_text: watch.to_string(),
-        };
+        let outcome = Outcome { suite, result, watch_text: watch.to_string() };
         println!("{}\n", outcome.line());
         outcomes.push(outcome);
     }
@@ -64,11 +60,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static Suite>> {
-    let names: Vec<&str> = if options.quick {
-        vec!["pure"]
-    } else {
-        options.suites.iter().map(String::as_str).collect()
-    };
+    let names: Vec<&str> =
+        if options.quick { vec!["pure"] } else { options.suites.iter().map(String::as_str).collect() };
     if names.is_empty() {
         return Ok(SUITES.iter().collect());
     }
@@ -116,11 +109,7 @@ fn select_targets(suite: &Suite, command: &mut Command) -> Result<()> {
         return Ok(());
     }
     let owned: Vec<_> = of_tests.iter().filter(|stem| suite.owns(stem)).collect();
-    ensure!(
-        !owned.is_empty(),
-        "there is no file tests/tests/{}.rs",
-        suite.name
-    );
+    ensure!(!owned.is_empty(), "there is no file tests/tests/{}.rs", suite.name);
     for target in owned {
         command.args(["--test", target]);
     }
@@ -131,10 +120,7 @@ fn select_targets(suite: &Suite, command: &mut Command) -> Result<()> {
 fn other_targets() -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let root = workspace::root();
-    for entry in fs::read_dir(root)
-        .context("failed to read the checkout")?
-        .flatten()
-    {
+    for entry in fs::read_dir(root).context("failed to read the checkout")?.flatten() {
         if entry.file_name() != "tests" && entry.path().join("Cargo.toml").is_file() {
             found.extend(files_in(&entry.path().join("tests"))?);
         }
@@ -148,13 +134,8 @@ fn files_in(dir: &Path) -> Result<BTreeSet<String>> {
         return Ok(BTreeSet::new());
     }
     let entries = fs::read_dir(dir).with_context(|| format!("failed to read {}", dir.display()))?;
-    let paths = entries
-        .flatten()
-        .map(|e| e.path())
-        .filter(|p| p.extension().is_some_and(|e| e == "rs"));
-    Ok(paths
-        .filter_map(|p| Some(p.file_stem()?.to_str()?.to_owned()))
-        .collect())
+    let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "rs"));
+    Ok(paths.filter_map(|p| Some(p.file_stem()?.to_str()?.to_owned())).collect())
 }
 
 /// The release binary, as users build it. Cargo does nothing when it is there and fresh.
@@ -173,19 +154,9 @@ fn described(suite: &Suite) -> String {
         .flat_map(|s| s.tools)
         .map(|t| format!("{t:?}").to_lowercase())
         .collect();
-    let needs: Vec<_> = suite
-        .servers
-        .iter()
-        .copied()
-        .chain(packages)
-        .map(str::to_owned)
-        .chain(tools)
-        .collect();
-    let needs = if needs.is_empty() {
-        "Rust alone".to_owned()
-    } else {
-        needs.join(", ")
-    };
+    let needs: Vec<_> =
+        suite.servers.iter().copied().chain(packages).map(str::to_owned).chain(tools).collect();
+    let needs = if needs.is_empty() { "Rust alone".to_owned() } else { needs.join(", ") };
     format!("{:<14} {} [{needs}]", suite.name, suite.about)
 }
 
@@ -214,64 +185,32 @@ mod tests {
     use anyhow::anyhow;
 
     fn options() -> Options {
-        Options {
-            quick: false,
-            list: false,
-            suites: Vec::new(),
-            full: false,
-            filter: None,
-        }
+        Options { quick: false, list: false, suites: Vec::new(), full: false, filter: None }
     }
 
     #[test]
     fn all_suites_run_unless_some_are_named() {
         assert_eq!(chosen(&options()).unwrap().len(), SUITES.len());
-        let quick = chosen(&Options {
-            quick: true,
-            ..options()
-        })
-        .unwrap();
+        let quick = chosen(&Options { quick: true, ..options() }).unwrap();
         assert_eq!(quick.iter().map(|s| s.name).collect::<Vec<_>>(), ["pure"]);
-        let unknown = chosen(&Options {
-            suites: vec!["fast".into()],
-            ..options()
-        });
-        assert!(
-            unknown
-                .expect_err("there is none")
-                .to_string()
-                .contains("elasticsearch")
-        );
+        let unknown = chosen(&Options { suites: vec!["fast".into()], ..options() });
+        assert!(unknown.expect_err("there is none").to_string().contains("elasticsearch"));
     }
 
     #[test]
     fn one_failed_suite_fails_the_run() {
         let suite = suites::named("pure").unwrap();
-        let outcome = |result| Outcome {
-            suite,
-            result,
-            watch_text: "1.0 s".into(),
-        };
+        let outcome = |result| Outcome { suite, result, watch_text: "1.0 s".into() };
         assert!(summary(&[outcome(Ok(()))]));
         assert!(!summary(&[outcome(Ok(())), outcome(Err(anyhow!("no Go")))]));
-        assert!(
-            outcome(Err(anyhow!("no Go")))
-                .line()
-                .contains("FAILED in 1.0 s: no Go")
-        );
+        assert!(outcome(Err(anyhow!("no Go"))).line().contains("FAILED in 1.0 s: no Go"));
     }
 
     #[test]
     fn a_suite_without_a_file_is_refused() {
-        let suite = Suite {
-            name: "nothing_of_this_name",
-            kind: Kind::Files,
-            ..*suites::named("grafana").unwrap()
-        };
+        let suite =
+            Suite { name: "nothing_of_this_name", kind: Kind::Files, ..*suites::named("grafana").unwrap() };
         let error = select_targets(&suite, &mut Command::new("cargo")).expect_err("there is no such file");
-        assert!(
-            error.to_string().contains("tests/tests/nothing_of_this_name.rs"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("tests/tests/nothing_of_this_name.rs"), "{error}");
     }
 }

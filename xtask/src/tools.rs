@@ -54,10 +54,7 @@ impl Tool {
         let first_line = said.lines().next().unwrap_or_default();
         match version_in(first_line) {
             Some(found) if found >= self.minimum() => Ok(()),
-            _ => bail!(
-                "`{program}` is too old (it says `{first_line}`): install {}",
-                self.wanted()
-            ),
+            _ => bail!("`{program}` is too old (it says `{first_line}`): install {}", self.wanted()),
         }
     }
 }
@@ -66,9 +63,7 @@ impl Tool {
 fn version_in(line: &str) -> Option<(u32, u32)> {
     let start = line.find(|c: char| c.is_ascii_digit())?;
     // `\x1b[1mApache Maven` starts with a colour code: its digit is followed by a letter.
-    let number = line[start..]
-        .split(|c: char| !c.is_ascii_digit() && c != '.')
-        .next()?;
+    let number = line[start..].split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
     let rest = &line[start + number.len()..];
     if let Some(after_code) = rest.strip_prefix('m') {
         return version_in(after_code);
@@ -82,9 +77,7 @@ fn version_in(line: &str) -> Option<(u32, u32)> {
 /// A program on `PATH`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]
@@ -94,10 +87,7 @@ mod tests {
     #[test]
     fn reads_the_versions_that_the_tools_print() {
         assert_eq!(version_in("go version go1.26.8 linux/amd64"), Some((1, 26)));
-        assert_eq!(
-            version_in("openjdk version \"17.0.15\" 2025-04-15"),
-            Some((17, 0))
-        );
+        assert_eq!(version_in("openjdk version \"17.0.15\" 2025-04-15"), Some((17, 0)));
         assert_eq!(version_in("openjdk version \"21\" 2023-09-19"), Some((21, 0)));
         assert_eq!(version_in("\u{1b}[1mApache Maven 3.8.7\u{1b}[m"), Some((3, 8)));
         assert_eq!(version_in("not found"), None);

@@ -8,9 +8,7 @@ use anyhow::{Context, Result};
 
 /// Root of the checkout.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace's root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's root")
 }
 
 /// Where cargo puts what it builds, as the environment or cargo's configuration has it.
@@ -21,9 +19,7 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
         .context("failed to run cargo metadata")?;
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).context("cargo metadata did not answer in JSON")?;
-    let dir = metadata["target_directory"]
-        .as_str()
-        .context("cargo metadata names no target directory")?;
+    let dir = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
     Ok(PathBuf::from(dir))
 }
 
@@ -32,9 +28,7 @@ pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").map(PathBuf::from) {
         // The XDG specification says to ignore a relative path.
         Some(dir) if dir.is_absolute() => dir,
-        _ => env::home_dir()
-            .context("no home directory: set HOME or XDG_CACHE_HOME")?
-            .join(".cache"),
+        _ => env::home_dir().context("no home directory: set HOME or XDG_CACHE_HOME")?.join(".cache"),
     };
     let cache = base.join("tidegate-servers");
     fs::create_dir_all(&cache).with_context(|| format!("failed to create {}", cache.display()))?;

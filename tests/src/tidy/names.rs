@@ -41,7 +41,7 @@ pub fn empty_names(source: &str) -> Vec<String> {
         if UNDONE.contains(&word) && next == "!" {
             return Some(format!("{word}!"));
         }
-        let is_definition = matches!(word, "struct" | "enum" | "trait" | "type");
+        let is_definition = matches!(word, "struct" | "enum" | "trait");
         (is_definition && EMPTY_ENDINGS.iter().any(|ending| next.ends_with(ending))).then(|| next.to_owned())
     })
 }
