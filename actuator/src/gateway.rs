@@ -5,6 +5,7 @@
 //! replicas there are, and it does not check their health: it is told who takes requests.
 
 mod answers;
+mod arrivals;
 mod body;
 mod dispatch;
 mod headers;
@@ -22,10 +23,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::routing::{Backend, Routing};
+pub use arrivals::Arrivals;
 use dispatch::Dispatch;
 use proxy::Proxy;
 use stats::Recorder;
-pub use stats::{Arrivals, BackendLoad, DropCause, FailCause, GatewayStats, StatusClass};
+pub use stats::{BackendLoad, DropCause, FailCause, GatewayStats, StatusClass};
 
 /// How a gateway listens and what it bears.
 #[derive(Debug, Clone)]

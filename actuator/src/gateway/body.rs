@@ -43,9 +43,7 @@ impl Held {
     pub(super) fn lend(&self) -> Lent {
         match self {
             Self::Small(bytes) => Lent::Small(Full::new(bytes.clone())),
-            Self::Large(body, size) => {
-                Lent::Large { held: Arc::clone(body), taken: None, size: size.clone() }
-            }
+            Self::Large(body, size) => Lent::Large { held: Arc::clone(body), taken: None, size: *size },
         }
     }
 
@@ -106,7 +104,7 @@ impl Body for Lent {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Small(body) => body.size_hint(),
-            Self::Large { taken, size, .. } => taken.as_ref().map_or_else(|| size.clone(), Body::size_hint),
+            Self::Large { taken, size, .. } => taken.as_ref().map_or_else(|| *size, Body::size_hint),
         }
     }
 }

@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use tidegate_actuator::LocalTarget;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,9 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::support::server_spec;
 
 /// Names the part; absent in an ordinary test run.
-pub const PART: &str = "TEST_PART";
+pub(crate) const PART: &str = "TEST_PART";
 /// Folder of the state and logs of a supervisor that will be killed.
-pub const FOLDER: &str = "TEST_FOLDER";
+pub(crate) const FOLDER: &str = "TEST_FOLDER";
 
 /// Does nothing in an ordinary run.
 #[test]
@@ -47,7 +46,7 @@ async fn supervisor() {
     std::future::pending::<()>().await;
 }
 
-/// Serves on `PORT` until SIGTERM, then finishes what it has.
+/// Serves on `PORT` until SIGTERM, and cuts then what it has: only a drain before it can save a request.
 async fn server(trains: bool) {
     let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
@@ -64,7 +63,6 @@ async fn server(trains: bool) {
             }
         });
     }
-    let graceful = GracefulShutdown::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,
@@ -76,10 +74,8 @@ async fn server(trains: bool) {
             async move { Ok::<_, Infallible>(answer(request, &steps).await) }
         });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(graceful.watch(connection));
+        tokio::spawn(connection);
     }
-    drop(listener);
-    graceful.shutdown().await;
     std::process::exit(0);
 }
 

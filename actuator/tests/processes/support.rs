@@ -15,7 +15,7 @@ use tidegate_core::WorkloadId;
 use crate::parts::{FOLDER, PART};
 
 /// This program, playing `part`.
-pub fn part_spec(name: &str, part: &str, folder: &Path) -> ProcessSpec {
+pub(crate) fn part_spec(name: &str, part: &str, folder: &Path) -> ProcessSpec {
     let own = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     let command = [own.as_str(), "parts::part", "--exact", "--nocapture"].map(str::to_owned).to_vec();
     let mut spec = ProcessSpec::new(WorkloadId::local(name).unwrap(), command, folder.join("logs"));
@@ -27,12 +27,12 @@ pub fn part_spec(name: &str, part: &str, folder: &Path) -> ProcessSpec {
 }
 
 /// The little server.
-pub fn server_spec(name: &str, folder: &Path) -> ProcessSpec {
+pub(crate) fn server_spec(name: &str, folder: &Path) -> ProcessSpec {
     part_spec(name, "server", folder)
 }
 
 /// A shell script that is ready as soon as it runs.
-pub fn shell_spec(name: &str, script: &str, folder: &Path) -> ProcessSpec {
+pub(crate) fn shell_spec(name: &str, script: &str, folder: &Path) -> ProcessSpec {
     let command = ["sh", "-c", script].map(str::to_owned).to_vec();
     let mut spec = ProcessSpec::new(WorkloadId::local(name).unwrap(), command, folder.join("logs"));
     spec.ready.check = Check::None;
@@ -42,7 +42,7 @@ pub fn shell_spec(name: &str, script: &str, folder: &Path) -> ProcessSpec {
 }
 
 /// Waits until it holds, for at most 20 s.
-pub async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..1000 {
         if holds() {
             return;
@@ -53,7 +53,7 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Waits until `n` replicas and no others are there, all ready.
-pub async fn until_ready(target: &LocalTarget, n: u32) {
+pub(crate) async fn until_ready(target: &LocalTarget, n: u32) {
     until(&format!("{n} ready"), || {
         let counts = target.counts();
         counts.ready == n && counts.held() == n
@@ -62,18 +62,18 @@ pub async fn until_ready(target: &LocalTarget, n: u32) {
 }
 
 /// Whether a process runs; a zombie does not.
-pub fn runs(pid: i32) -> bool {
+pub(crate) fn runs(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// The processes of a target.
-pub fn pids(target: &LocalTarget) -> Vec<i32> {
+pub(crate) fn pids(target: &LocalTarget) -> Vec<i32> {
     target.replicas().iter().filter_map(|replica| replica.pid).collect()
 }
 
 /// One request; `None` when there was no answer.
-pub async fn ask(method: Method, uri: String) -> Option<(StatusCode, Bytes)> {
+pub(crate) async fn ask(method: Method, uri: String) -> Option<(StatusCode, Bytes)> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let request = Request::builder().method(method).uri(uri).body(Full::<Bytes>::default()).unwrap();
     let answer = client.request(request).await.ok()?;

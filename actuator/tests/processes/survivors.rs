@@ -33,7 +33,8 @@ async fn orphans(folder: &Path) -> Vec<i32> {
             .unwrap(),
     );
     let answering = || {
-        let text = std::fs::read_to_string(folder.join("replicas/local_process_orphan.json")).unwrap_or_default();
+        let text =
+            std::fs::read_to_string(folder.join("replicas/local_process_orphan.json")).unwrap_or_default();
         let running: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let replicas = running["replicas"].as_array().cloned().unwrap_or_default();
         let pid = |replica: &serde_json::Value| i32::try_from(replica["pid"].as_i64()?).ok();

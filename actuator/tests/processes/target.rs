@@ -38,7 +38,8 @@ async fn a_replica_becomes_ready_and_leaves_nothing_behind() {
 async fn draining_under_load_cuts_no_request() {
     let folder = tempfile::tempdir().unwrap();
     let spec = server_spec("drain", folder.path());
-    let gate = Gateway::start(GatewaySpec::new(spec.id.clone(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let gate =
+        Gateway::start(GatewaySpec::new(spec.id.clone(), "127.0.0.1:0".parse().unwrap())).await.unwrap();
     let target = LocalTarget::start(spec, folder.path(), Some(Arc::new(gate.router()))).await.unwrap();
     target.set_replicas(3);
     until_ready(&target, 3).await;
@@ -123,7 +124,8 @@ async fn a_command_that_does_not_exist_is_told_at_once_and_not_hammered() {
     let target = LocalTarget::start(spec, folder.path(), None).await.unwrap();
     let mut events = target.events();
     target.set_replicas(1);
-    let cannot = |c: &Condition| matches!(c, Condition::CannotStart { text } if text.contains("command not found"));
+    let cannot =
+        |c: &Condition| matches!(c, Condition::CannotStart { text } if text.contains("command not found"));
     until("it is told", || target.conditions().iter().any(cannot)).await;
     assert!(target.is_crash_looping());
     // The next try is 30 s away: nothing but the one failure may have been told by now.
@@ -156,7 +158,8 @@ async fn a_replica_that_never_becomes_ready_is_ended_and_counted() {
 async fn what_ignores_sigterm_is_killed_with_all_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let script = "trap '' TERM; sh -c 'trap \"\" TERM; while :; do sleep 1; done' & echo $!; wait; while :; do sleep 1; done";
-    let target = LocalTarget::start(shell_spec("deaf", script, folder.path()), folder.path(), None).await.unwrap();
+    let target =
+        LocalTarget::start(shell_spec("deaf", script, folder.path()), folder.path(), None).await.unwrap();
     target.set_replicas(1);
     let log = folder.path().join("logs/deaf-0.log");
     let child = || std::fs::read_to_string(&log).ok()?.trim().parse::<i32>().ok();
@@ -182,7 +185,9 @@ async fn a_job_that_ends_well_is_done_and_its_output_is_kept() {
 #[tokio::test]
 async fn dropping_a_target_ends_its_processes() {
     let folder = tempfile::tempdir().unwrap();
-    let target = LocalTarget::start(shell_spec("drop", "sleep 600", folder.path()), folder.path(), None).await.unwrap();
+    let target = LocalTarget::start(shell_spec("drop", "sleep 600", folder.path()), folder.path(), None)
+        .await
+        .unwrap();
     target.set_replicas(2);
     until_ready(&target, 2).await;
     let pids = pids(&target);

@@ -83,7 +83,8 @@ async fn steps_that_stand_still_bring_the_former_size_back() {
 async fn a_resize_that_was_broken_off_is_taken_up_again() {
     let folder = tempfile::tempdir().unwrap();
     let (target, resizer) = job(folder.path(), 1, Duration::from_secs(20)).await;
-    let interrupted = tokio::time::timeout(Duration::from_millis(150), resizer.run(2, ResizeKind::Voluntary)).await;
+    let interrupted =
+        tokio::time::timeout(Duration::from_millis(150), resizer.run(2, ResizeKind::Voluntary)).await;
     assert!(interrupted.is_err());
     let unfinished = resizer.unfinished().unwrap().expect("it was written down");
     assert_eq!((unfinished.from, unfinished.to), (1, 2));

@@ -4,19 +4,19 @@
 //! It is level-triggered: only the wanted number is kept, never a list of things to do, and [`Fleet::step`] may be called
 //! at any time and as often as one likes.
 
+mod replica;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::ReplicaCounts;
 
 use super::spec::Restart;
+use replica::BACKOFF_MAX;
+pub(super) use replica::{Phase, Replica};
 
 /// Failed starts in a row, over all replicas, that make a crash loop.
 const LOOP_FAILURES: u32 = 3;
-/// Pause after a replica's first failure; doubled with each further one.
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-/// Longest pause between two starts of a failing replica.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A group that outlives SIGKILL hangs in the kernel; it is signalled again this often.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// How often requests in flight are looked at while a replica drains.
@@ -30,45 +30,6 @@ pub(super) struct Limits {
     pub(super) stop_grace: Duration,
     pub(super) healthy_run: Duration,
     pub(super) restart: Restart,
-}
-
-/// Where a replica is in its course.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// No process; to be started at that time.
-    Waiting {
-        until: Duration,
-    },
-    /// A process that is not ready (yet, or any more).
-    Starting,
-    Ready,
-    /// Gets no more requests and finishes what it has.
-    Draining {
-        until: Duration,
-    },
-    /// Asked to end; at that time it is made to.
-    Stopping {
-        until: Duration,
-        again: bool,
-    },
-    /// Ended by itself, its work done.
-    Done,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Replica {
-    pub(super) phase: Phase,
-    /// Since when it is in this phase.
-    pub(super) since: Duration,
-    /// When the present process was started.
-    started: Duration,
-    /// Whether the present process was ready at some time.
-    was_ready: bool,
-    /// Ends soon after a start, in a row.
-    failures: u32,
-    /// Processes started after the first.
-    pub(super) restarts: u32,
-    starts: u32,
 }
 
 /// What is to be done to a process.
@@ -238,10 +199,10 @@ impl Fleet {
                     actions.extend([Action::StartDeadline(index), self.stop_to_restart(index, now)]);
                 }
                 // Not in the turn it began: the gateway learns of it only after that.
-                Phase::Draining { until } if now > replica.since => {
-                    if now >= until || load(index).unwrap_or(0) == 0 {
-                        actions.push(self.stop(index, false, now));
-                    }
+                Phase::Draining { until }
+                    if now > replica.since && (now >= until || load(index).unwrap_or(0) == 0) =>
+                {
+                    actions.push(self.stop(index, false, now));
                 }
                 Phase::Stopping { until, again } if now >= until => {
                     replica.phase = Phase::Stopping { until: now + KILL_AGAIN, again };
@@ -389,52 +350,6 @@ impl Fleet {
             starting: count(|p| matches!(p, Phase::Starting)),
             draining: count(|p| matches!(p, Phase::Draining { .. } | Phase::Stopping { .. })),
         }
-    }
-}
-
-impl Phase {
-    /// Whether it makes up part of the wanted number.
-    const fn is_kept(&self) -> bool {
-        !matches!(self, Self::Draining { .. } | Self::Stopping { again: false, .. })
-    }
-}
-
-impl Replica {
-    const fn waiting(now: Duration) -> Self {
-        Self {
-            phase: Phase::Waiting { until: now },
-            since: now,
-            started: now,
-            was_ready: false,
-            failures: 0,
-            restarts: 0,
-            starts: 0,
-        }
-    }
-
-    const fn enter(&mut self, phase: Phase, now: Duration) {
-        self.phase = phase;
-        self.since = now;
-    }
-
-    const fn start(&mut self, now: Duration) {
-        self.enter(Phase::Starting, now);
-        self.started = now;
-        self.was_ready = false;
-        self.restarts = self.starts;
-        self.starts = self.starts.saturating_add(1);
-    }
-
-    fn is_healthy(&self, run: Duration, now: Duration) -> bool {
-        self.phase == Phase::Ready && now >= self.since + run
-    }
-
-    fn wait_to_restart(&mut self, now: Duration) {
-        let pause = match self.failures {
-            0 => Duration::ZERO,
-            n => BACKOFF_FIRST.saturating_mul(1 << (n - 1).min(16)).min(BACKOFF_MAX),
-        };
-        self.enter(Phase::Waiting { until: now + pause }, now);
     }
 }
 
