@@ -1,10 +1,12 @@
-//! `/metrics`: the program's own families and the latest signals, in the text formats of Prometheus and OpenMetrics.
+//! `/metrics`: the program's own families and the latest signals, in the text formats of Prometheus and OpenMetrics and in
+//! protobuf, which alone carries native histograms.
 //!
 //! A page is made from memory alone, at most once a second, and served from there: a scrape never waits for a disk, a
 //! process or a target. Not here: HTTP, which is the server's, and where values come from.
 
 mod encode;
 pub mod format;
+mod protobuf;
 pub mod registry;
 
 use std::collections::BTreeMap;
@@ -62,8 +64,16 @@ impl Exporter {
 
     /// Makes a page, whatever was made before.
     #[must_use]
-    pub fn render(&self, format: Format, now: Moment) -> String {
-        let mut page = encode::Page::new(format);
+    pub fn render(&self, format: Format, now: Moment) -> Vec<u8> {
+        let families = self.families(now);
+        match format {
+            Format::Protobuf => protobuf::page(&families),
+            Format::Text | Format::OpenMetrics => encode::page(format, &families).into_bytes(),
+        }
+    }
+
+    /// Every family that has series now: the signals' first, then the program's own.
+    fn families(&self, now: Moment) -> Vec<(Family, Points)> {
         let mut by_signal: BTreeMap<Signal, Vec<Point>> = BTreeMap::new();
         self.latest.fresh(now.at, self.fresh_for, |subject, signal, value| {
             if let Some(labels) = labels_of(subject, signal) {
@@ -71,17 +81,17 @@ impl Exporter {
             }
         });
         let mut refused = 0;
+        let mut families = Vec::new();
         for (signal, mut points) in by_signal {
             points.sort_by(|a, b| a.labels.cmp(&b.labels));
             refused += points.len().saturating_sub(registry::SERIES_MAX);
             points.truncate(registry::SERIES_MAX);
-            page.family(&family_of(signal), &Points::Numbers(points));
+            families.push((family_of(signal), Points::Numbers(points)));
         }
         self.registry.refuse(refused);
-        for metric in Metric::ALL {
-            page.family(&metric.family(), &self.registry.points(*metric));
-        }
-        page.finish()
+        let own = Metric::ALL.iter().map(|metric| (metric.family(), self.registry.points(*metric)));
+        families.extend(own.filter(|(_, points)| !points.is_empty()));
+        families
     }
 }
 

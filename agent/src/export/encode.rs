@@ -1,4 +1,4 @@
-//! Writes families in the two text formats. No I/O.
+//! Series ready to be written, and the two text formats. No I/O.
 
 use std::fmt::Write;
 
@@ -29,40 +29,56 @@ pub(super) enum Points {
     Histograms(Vec<(Vec<Box<str>>, Histogram)>),
 }
 
+impl Points {
+    /// Whether there are none.
+    pub(super) const fn is_empty(&self) -> bool {
+        match self {
+            Self::Numbers(points) => points.is_empty(),
+            Self::Histograms(points) => points.is_empty(),
+        }
+    }
+}
+
+/// A page of all families in one of the two text formats.
+pub(super) fn page(format: Format, families: &[(Family, Points)]) -> String {
+    let mut page = Page::new(format);
+    for (family, points) in families {
+        page.family(family, points);
+    }
+    page.finish()
+}
+
 /// A page in the making.
 #[derive(Debug)]
-pub(super) struct Page {
+struct Page {
     format: Format,
     text: String,
 }
 
 impl Page {
-    pub(super) const fn new(format: Format) -> Self {
+    const fn new(format: Format) -> Self {
         Self { format, text: String::new() }
     }
 
-    /// Adds a family; one without series is left out.
-    pub(super) fn family(&mut self, family: &Family, points: &Points) {
+    fn family(&mut self, family: &Family, points: &Points) {
+        self.head(family);
         match points {
-            Points::Numbers(points) if !points.is_empty() => {
-                self.head(family);
+            Points::Numbers(points) => {
                 for point in points {
                     self.series(family.name, "", family, &point.labels, None);
                     self.value(point.value);
                 }
             }
-            Points::Histograms(points) if !points.is_empty() => {
-                self.head(family);
+            Points::Histograms(points) => {
                 for (labels, histogram) in points {
                     self.histogram(family, labels, histogram);
                 }
             }
-            _ => {}
         }
     }
 
     /// The whole page.
-    pub(super) fn finish(mut self) -> String {
+    fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.text.push_str("# EOF\n");
         }
@@ -121,22 +137,30 @@ impl Page {
 
     #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 are out of reach")]
     fn histogram(&mut self, family: &Family, labels: &[Box<str>], histogram: &Histogram) {
-        let mut filled = histogram.buckets().peekable();
-        let mut below = histogram.zero_count();
-        for index in (INDEX_MIN..=INDEX_MAX).step_by(BOUND_EVERY) {
-            while let Some((_, count)) = filled.next_if(|(at, _)| *at <= index) {
-                below += count;
-            }
-            self.series(family.name, "_bucket", family, labels, Some(Histogram::upper_bound(index)));
-            self.value(below as f64);
+        for (bound, count) in classic_buckets(histogram) {
+            self.series(family.name, "_bucket", family, labels, Some(bound));
+            self.value(count as f64);
         }
-        self.series(family.name, "_bucket", family, labels, Some(f64::INFINITY));
-        self.value(histogram.count() as f64);
         self.series(family.name, "_sum", family, labels, None);
         self.value(histogram.sum());
         self.series(family.name, "_count", family, labels, None);
         self.value(histogram.count() as f64);
     }
+}
+
+/// Upper bounds and cumulative counts of the classic buckets, `+Inf` last.
+pub(super) fn classic_buckets(histogram: &Histogram) -> Vec<(f64, u64)> {
+    let mut filled = histogram.buckets().peekable();
+    let mut below = histogram.zero_count();
+    let mut buckets = Vec::new();
+    for index in (INDEX_MIN..=INDEX_MAX).step_by(BOUND_EVERY) {
+        while let Some((_, count)) = filled.next_if(|(at, _)| *at <= index) {
+            below += count;
+        }
+        buckets.push((Histogram::upper_bound(index), below));
+    }
+    buckets.push((f64::INFINITY, histogram.count()));
+    buckets
 }
 
 /// The word of a unit in OpenMetrics, where it has one that names end in.

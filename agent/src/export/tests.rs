@@ -22,6 +22,10 @@ fn sample(subject: Subject, signal: Signal, value: f64) -> Sample {
     Sample::new(subject, signal, Timestamp::from_secs(100), value).unwrap()
 }
 
+fn text(exporter: &Exporter, format: Format, seconds: u64) -> String {
+    String::from_utf8(exporter.render(format, now(seconds))).unwrap()
+}
+
 type Series = (String, Vec<(String, String)>, f64);
 
 fn read_back(page: &str, dialect: Dialect) -> (Vec<Series>, Vec<String>, PageEnd) {
@@ -62,7 +66,7 @@ fn without_buckets(page: &str) -> String {
 
 #[test]
 fn the_text_page_is_as_prometheus_reads_it() {
-    let page = example().render(Format::Text, now(100));
+    let page = text(&example(), Format::Text, 100);
     assert_eq!(
         without_buckets(&page),
         r#"# HELP tidegate_workload_requests_per_second Arriving requests per second, whether served or not.
@@ -93,7 +97,7 @@ tidegate_gateway_request_seconds_count{workload="local/process/chat"} 4
 
 #[test]
 fn the_openmetrics_page_names_counters_units_and_its_end() {
-    let page = example().render(Format::OpenMetrics, now(100));
+    let page = text(&example(), Format::OpenMetrics, 100);
     for expected in [
         "# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds\nprocess_cpu_seconds_total 1.5\n",
         "# TYPE tidegate_node_cpu_busy_ratio gauge\n# UNIT tidegate_node_cpu_busy_ratio ratio\n",
@@ -107,7 +111,7 @@ fn the_openmetrics_page_names_counters_units_and_its_end() {
 
 #[test]
 fn buckets_are_cumulative_and_exact() {
-    let (series, _, _) = read_back(&example().render(Format::Text, now(100)), Dialect::Text);
+    let (series, _, _) = read_back(&text(&example(), Format::Text, 100), Dialect::Text);
     let buckets: Vec<(f64, f64)> = series
         .iter()
         .filter(|(name, ..)| name == "tidegate_gateway_request_seconds_bucket")
@@ -122,7 +126,7 @@ fn buckets_are_cumulative_and_exact() {
 #[test]
 fn every_family_is_announced_once_and_the_page_reads_back() {
     for (format, dialect) in [(Format::Text, Dialect::Text), (Format::OpenMetrics, Dialect::OpenMetrics)] {
-        let (series, types, end) = read_back(&example().render(format, now(100)), dialect);
+        let (series, types, end) = read_back(&text(&example(), format, 100), dialect);
         assert_eq!(end.causes, BTreeMap::new(), "our own page is without fault");
         assert!(!end.cut);
         assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len());
@@ -136,7 +140,7 @@ fn every_family_is_announced_once_and_the_page_reads_back() {
 #[test]
 fn stale_signals_vanish() {
     let exporter = exporter(&[sample(Subject::Node, Signal::Load1, 1.0)]);
-    let shows = |seconds| exporter.render(Format::Text, now(seconds)).contains("tidegate_node_load1");
+    let shows = |seconds| text(&exporter, Format::Text, seconds).contains("tidegate_node_load1");
     assert!(shows(130));
     assert!(!shows(131));
 }
@@ -154,7 +158,7 @@ fn a_page_is_made_at_most_once_a_second() {
 #[test]
 fn a_signal_of_another_kind_of_subject_is_not_shown() {
     let id = Subject::Workload(WorkloadId::local("chat").unwrap());
-    let page = exporter(&[sample(id, Signal::Load1, 1.0)]).render(Format::Text, now(100));
+    let page = text(&exporter(&[sample(id, Signal::Load1, 1.0)]), Format::Text, 100);
     assert!(!page.contains("tidegate_node_load1"));
 }
 
@@ -165,7 +169,7 @@ proptest! {
         let given = Sample::new(Subject::NodePart(part.clone()), Signal::DiskReadBytesPerSecond, Timestamp::from_secs(100), value);
         let exporter = exporter(&given.clone().into_iter().collect::<Vec<_>>());
         for (format, dialect) in [(Format::Text, Dialect::Text), (Format::OpenMetrics, Dialect::OpenMetrics)] {
-            let (series, _, end) = read_back(&exporter.render(format, now(100)), dialect);
+            let (series, _, end) = read_back(&text(&exporter, format, 100), dialect);
             prop_assert!(end.causes.is_empty());
             let found = series.into_iter().find(|(name, ..)| name == "tidegate_node_disk_read_bytes_per_second");
             let expected = given.as_ref().map(|_| (vec![("device".to_owned(), part.clone())], value));
