@@ -1,8 +1,7 @@
 //! `cargo xtask test`: runs suites one after the other, each with what it needs prepared. A suite that cannot be run has failed.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +11,9 @@ use crate::processes::succeeds_within;
 use crate::stopwatch::Stopwatch;
 use crate::suites::{self, Kind, SUITES, Suite};
 use crate::{cargo, packages, servers, workspace};
+
+/// The crate whose integration tests are the suites.
+const SUITES_PACKAGE: &str = "tidegate-tests";
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -89,7 +91,7 @@ fn run_suite(suite: &Suite, options: &Options) -> Result<()> {
     if options.full {
         command.env("TIDEGATE_TEST_FULL", "1");
     }
-    select_targets(suite, &mut command)?;
+    select_targets(suite, &workspace::targets(&workspace::metadata()?, "test"), &mut command)?;
     command.args(options.filter.as_deref());
     command.args(["--", &format!("--test-threads={}", suite.threads)]);
     let limit = Duration::from_secs(u64::from(suite.minutes_max) * 60);
@@ -98,44 +100,25 @@ fn run_suite(suite: &Suite, options: &Options) -> Result<()> {
 }
 
 /// Tells cargo which test targets the suite has. All of them run, even when one fails.
-fn select_targets(suite: &Suite, command: &mut Command) -> Result<()> {
-    let of_tests = files_in(&workspace::root().join("tests/tests"))?;
+fn select_targets(suite: &Suite, targets: &BTreeSet<(String, String)>, command: &mut Command) -> Result<()> {
     command.arg("--no-fail-fast");
     if suite.kind == Kind::Pure {
         command.args(["--lib", "--bins", "--test", "tidy"]);
-        for target in other_targets()?.difference(&of_tests) {
-            command.args(["--test", target]);
-        }
-        return Ok(());
     }
-    let owned: Vec<_> = of_tests.iter().filter(|stem| suite.owns(stem)).collect();
-    ensure!(!owned.is_empty(), "there is no file tests/tests/{}.rs", suite.name);
-    for target in owned {
-        command.args(["--test", target]);
+    let (of_tests, of_others): (Vec<_>, Vec<_>) =
+        targets.iter().partition(|(package, _)| package == SUITES_PACKAGE);
+    let chosen: BTreeSet<&str> = match suite.kind {
+        Kind::Pure => of_others.iter().map(|(_, name)| name.as_str()).collect(),
+        _ => of_tests.iter().map(|(_, name)| name.as_str()).filter(|name| suite.owns(name)).collect(),
+    };
+    ensure!(suite.kind == Kind::Pure || !chosen.is_empty(), "there is no file tests/tests/{}.rs", suite.name);
+    for name in chosen {
+        // Cargo picks targets by name over all packages: one of the same name elsewhere would run in the wrong suite.
+        let is_clear = targets.iter().filter(|(_, other)| other == name).count() == 1;
+        ensure!(is_clear, "two integration tests are called {name}: rename one");
+        command.args(["--test", name]);
     }
     Ok(())
-}
-
-/// Integration tests of the members other than `tests`.
-fn other_targets() -> Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    let root = workspace::root();
-    for entry in fs::read_dir(root).context("failed to read the checkout")?.flatten() {
-        if entry.file_name() != "tests" && entry.path().join("Cargo.toml").is_file() {
-            found.extend(files_in(&entry.path().join("tests"))?);
-        }
-    }
-    Ok(found)
-}
-
-/// Stems of the `.rs` files of a directory; none if there is no such directory.
-fn files_in(dir: &Path) -> Result<BTreeSet<String>> {
-    if !dir.is_dir() {
-        return Ok(BTreeSet::new());
-    }
-    let entries = fs::read_dir(dir).with_context(|| format!("failed to read {}", dir.display()))?;
-    let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "rs"));
-    Ok(paths.filter_map(|p| Some(p.file_stem()?.to_str()?.to_owned())).collect())
 }
 
 /// The release binary, as users build it. Cargo does nothing when it is there and fresh.
@@ -143,7 +126,7 @@ fn release_binary() -> Result<PathBuf> {
     let watch = Stopwatch::start();
     cargo::must_succeed(cargo::command().args(["build", "--release", "--package", "tidegate"]))?;
     println!("release binary ready ({watch})");
-    Ok(workspace::target_dir()?.join("release/tidegate"))
+    Ok(workspace::target_dir(&workspace::metadata()?)?.join("release/tidegate"))
 }
 
 fn described(suite: &Suite) -> String {
@@ -206,11 +189,34 @@ mod tests {
         assert!(outcome(Err(anyhow!("no Go"))).line().contains("FAILED in 1.0 s: no Go"));
     }
 
+    fn selected(suite: &Suite, targets: &[(&str, &str)]) -> Result<String> {
+        let targets =
+            targets.iter().map(|(package, name)| ((*package).to_owned(), (*name).to_owned())).collect();
+        let mut command = Command::new("cargo");
+        select_targets(suite, &targets, &mut command)?;
+        Ok(cargo::shown(&command))
+    }
+
     #[test]
-    fn a_suite_without_a_file_is_refused() {
-        let suite =
-            Suite { name: "nothing_of_this_name", kind: Kind::Files, ..*suites::named("grafana").unwrap() };
-        let error = select_targets(&suite, &mut Command::new("cargo")).expect_err("there is no such file");
-        assert!(error.to_string().contains("tests/tests/nothing_of_this_name.rs"), "{error}");
+    fn each_target_runs_in_its_own_suite() {
+        let targets = [
+            ("tidegate-tests", "process"),
+            ("tidegate-tests", "process_kill"),
+            ("tidegate-tests", "tidy"),
+            ("tidegate-agent", "tail"),
+        ];
+        let process = selected(suites::named("process").unwrap(), &targets).unwrap();
+        assert_eq!(process, "cargo --no-fail-fast --test process --test process_kill");
+        let pure = selected(suites::named("pure").unwrap(), &targets).unwrap();
+        assert_eq!(pure, "cargo --no-fail-fast --lib --bins --test tidy --test tail");
+    }
+
+    #[test]
+    fn a_suite_without_a_file_and_a_name_given_twice_are_refused() {
+        let suite = suites::named("grafana").unwrap();
+        let error = selected(suite, &[("tidegate-tests", "tidy")]).expect_err("it has no file");
+        assert!(error.to_string().contains("tests/tests/grafana.rs"), "{error}");
+        let twice = [("tidegate-tests", "grafana"), ("tidegate-agent", "grafana")];
+        assert!(selected(suite, &twice).expect_err("it is not clear").to_string().contains("called grafana"));
     }
 }
