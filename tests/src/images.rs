@@ -47,11 +47,18 @@ impl Images {
         folder
     }
 
-    /// Makes an image of the unpacked files of Debian packages. No maintainer script runs, so nothing is configured.
+    /// Makes an image of the unpacked files of Debian packages, with scripts of ours and variables (`NAME=VALUE`) for what runs in it.
+    /// No maintainer script runs, so nothing is configured.
     ///
     /// # Panics
     /// When the packages cannot be had, or a file cannot be added.
-    pub fn from_packages(&self, image: &str, packages: &[&str], executables: &[(&str, &str)], path: &str) {
+    pub fn from_packages(
+        &self,
+        image: &str,
+        packages: &[&str],
+        executables: &[(&str, &str)],
+        variables: &[&str],
+    ) {
         let archive = self.dir.path().join(format!("{image}.tar"));
         let mut command = Command::new("mmdebstrap");
         command.args(["--quiet", "--variant=extract"]).arg(format!("--include={}", packages.join(",")));
@@ -64,7 +71,9 @@ impl Images {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("the file is ours");
             self.buildah(&["add", "--quiet", &container, &file.display().to_string(), name]);
         }
-        self.buildah(&["config", "--env", &format!("PATH={path}"), &container]);
+        for variable in variables {
+            self.buildah(&["config", "--env", variable, &container]);
+        }
         self.buildah(&["commit", "--quiet", &container, &local(image)]);
         self.buildah(&["rm", &container]);
     }
