@@ -12,8 +12,20 @@ pub struct Moved {
 }
 
 /// Interfaces that stay on the machine, or lead to one container each: their bytes pass a real interface once more, or none.
-const INNER: [&str; 11] =
-    ["lo", "veth", "cali", "lxc", "tap", "dummy", "docker", "virbr", "cni", "kube-ipvs", "nodelocaldns"];
+const INNER: [&str; 12] = [
+    "lo",
+    "veth",
+    "cali",
+    "lxc",
+    "tap",
+    "dummy",
+    "docker",
+    "ifb",
+    "virbr",
+    "cni",
+    "kube-ipvs",
+    "nodelocaldns",
+];
 
 /// Bytes moved by each interface that leads off the machine.
 #[must_use]

@@ -60,7 +60,7 @@ impl Rules {
         for (name, part) in names {
             self.by_name.entry(name).or_default().push((at, part));
         }
-        let bare = family.strip_suffix("_total").filter(|_| rule.how == How::CounterRate);
+        let bare = family.strip_suffix("_total").filter(|_| !is_gauge(rule.how));
         for name in bare.into_iter().chain([family.as_str()]) {
             self.by_family.entry(name.to_owned()).or_default().push(at);
         }
@@ -218,7 +218,7 @@ const fn is_gauge(how: How) -> bool {
 fn empty(how: How) -> Seen {
     match how {
         How::GaugeSum | How::GaugeMean => Seen::Gauge { sum: 0.0, count: 0 },
-        How::CounterRate => Seen::Counter(HashMap::new()),
+        How::CounterRate | How::CounterRateMean => Seen::Counter(HashMap::new()),
         How::Histogram => Seen::Histogram(Box::default()),
     }
 }

@@ -127,7 +127,8 @@ fn part(how: How, signal: Signal, before: Option<At<'_>>, now: At<'_>) -> Option
         (Seen::Counter(from), Seen::Counter(to)) => {
             let gained: Option<f64> =
                 to.iter().map(|(key, to)| gained(from.get(key).copied(), *to, before.0)).sum();
-            Some(Part::Sum(gained? / seconds))
+            let rate = gained? / seconds;
+            Some(if how == How::CounterRateMean { Part::Mean(rate, 1.0) } else { Part::Sum(rate) })
         }
         (Seen::Histogram(from), Seen::Histogram(to)) => {
             let spread = spread(before.0, from, to, seconds)?;

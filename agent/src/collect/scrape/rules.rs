@@ -16,6 +16,8 @@ pub enum How {
     GaugeMean,
     /// Change per second; series and targets add up.
     CounterRate,
+    /// Change per second; series add up, targets are averaged: for what all replicas do together, such as training steps.
+    CounterRateMean,
     /// A classic histogram of seconds: quantiles for a latency, the mean for a duration, the rate of events for a rate.
     Histogram,
 }

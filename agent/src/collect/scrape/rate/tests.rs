@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::Moment;
 use crate::collect::scrape::map::Intake;
+use crate::collect::scrape::merge;
 use crate::collect::scrape::page::{Dialect, PageReader, ScrapeLimits};
 use crate::collect::scrape::rules::{SignalRule, catalogue};
 use std::sync::Arc;
@@ -83,19 +84,28 @@ fn tells_the_digits_sample() {
 }
 
 #[test]
-fn tells_training() {
+fn tells_training_of_several_workers() {
     let page = |steps: u32| {
         format!(
-            "digits_train_steps_total {steps}\ndigits_train_samples_total {}\ndigits_train_loss 0.25\ndigits_train_workers 3\n",
-            steps * 64
+            "# TYPE digits_train_steps_total counter\ndigits_train_steps_total {steps}\ndigits_train_samples_total {}\n\
+             digits_train_loss 0.25\ndigits_train_workers 2\n\
+             digits_train_step_seconds_bucket{{le=\"+Inf\"}} {steps}\ndigits_train_step_seconds_sum {}\ndigits_train_step_seconds_count {steps}\n",
+            steps * 64,
+            f64::from(steps) * 0.5,
         )
     };
-    let parts = between(&known(), &page(10), &page(30), None);
-    assert_eq!(sum(&parts, Signal::StepsPerSecond), Some(2.0));
-    assert_eq!(sum(&parts, Signal::SamplesPerSecond), Some(128.0));
-    assert_eq!(parts.parts.get(&Signal::Loss), Some(&Part::Mean(0.25, 1.0)));
-    assert_eq!(sum(&parts, Signal::ReplicasReady), Some(3.0));
-    assert_eq!(sum(&parts, Signal::RequestsPerSecond), None);
+    let id = tidegate_core::WorkloadId::local("train").unwrap();
+    let worker = || between(&known(), &page(10), &page(30), None);
+    let answers = [(&id, Some(worker())), (&id, Some(worker()))];
+    let reading = merge::reading(Timestamp::EPOCH, answers.into_iter());
+    let value =
+        |signal| reading.samples.iter().find(|sample| sample.signal == signal).map(|sample| sample.value);
+    assert_eq!(value(Signal::StepsPerSecond), Some(2.0), "both took part in the same steps");
+    assert_eq!(value(Signal::SamplesPerSecond), Some(256.0), "each on samples of its own");
+    assert_eq!(value(Signal::StepSeconds), Some(0.5));
+    assert_eq!(value(Signal::Loss), Some(0.25));
+    assert_eq!(value(Signal::ReplicasReady), Some(2.0));
+    assert_eq!(value(Signal::RequestsPerSecond), None);
 }
 
 fn vllm(finished: u32, running: u32, waiting: u32) -> String {
