@@ -108,7 +108,9 @@ fn refuse(denied: Denied, need: Need) -> Response {
     let challenge = match denied {
         Denied::Missing => format!("Bearer realm=\"tidegate\", scope=\"{scope}\""),
         Denied::Invalid => "Bearer realm=\"tidegate\", error=\"invalid_token\"".to_owned(),
-        Denied::Scope => format!("Bearer realm=\"tidegate\", error=\"insufficient_scope\", scope=\"{scope}\""),
+        Denied::Scope => {
+            format!("Bearer realm=\"tidegate\", error=\"insufficient_scope\", scope=\"{scope}\"")
+        }
         Denied::Host | Denied::Origin => return response,
     };
     let challenge = HeaderValue::from_str(&challenge).expect("made of visible ASCII above");

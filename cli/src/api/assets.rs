@@ -65,7 +65,8 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response,
         return Ok(answer(&headers, JS, TEXT.get_or_init(signals)));
     }
     let found = FILES.iter().find(|(file, ..)| *file == name);
-    let (_, kind, text) = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such file"))?;
+    let (_, kind, text) =
+        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such file"))?;
     Ok(answer(&headers, kind, text))
 }
 
@@ -75,7 +76,8 @@ fn answer(headers: &HeaderMap, kind: &'static str, text: &'static str) -> Respon
     if is_known(headers, &etag) {
         return not_modified(etag);
     }
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache"), (header::ETAG, &etag)], text).into_response()
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache"), (header::ETAG, &etag)], text)
+        .into_response()
 }
 
 fn etag(bytes: &[u8]) -> String {
@@ -90,7 +92,8 @@ fn is_known(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 fn not_modified(etag: String) -> Response {
-    (StatusCode::NOT_MODIFIED, [(header::ETAG, etag), (header::CACHE_CONTROL, "no-cache".to_owned())]).into_response()
+    (StatusCode::NOT_MODIFIED, [(header::ETAG, etag), (header::CACHE_CONTROL, "no-cache".to_owned())])
+        .into_response()
 }
 
 /// `export const Signal = {RequestsPerSecond: {name, unit, help}, …}` for the page.
@@ -111,12 +114,17 @@ struct Packed {
 async fn plotly(headers: &HeaderMap) -> Result<Response, Problem> {
     static PACKED: OnceLock<Packed> = OnceLock::new();
     let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the chart library could not be packed");
-    let packed = tokio::task::spawn_blocking(|| PACKED.get_or_init(|| pack(&plotly_source()))).await.map_err(failed)?;
+    let packed = tokio::task::spawn_blocking(|| PACKED.get_or_init(|| pack(&plotly_source())))
+        .await
+        .map_err(failed)?;
     if is_known(headers, &packed.etag) {
         return Ok(not_modified(packed.etag.clone()));
     }
-    let accepts = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let gzip = accepts.split(',').any(|coding| matches!(coding.split(';').next(), Some(name) if name.trim() == "gzip"));
+    let accepts =
+        headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let gzip = accepts
+        .split(',')
+        .any(|coding| matches!(coding.split(';').next(), Some(name) if name.trim() == "gzip"));
     let body = if gzip {
         Body::from(packed.gzip.clone())
     } else {
@@ -165,9 +173,13 @@ mod tests {
     #[test]
     fn every_file_of_the_page_is_known_and_asks_for_nothing_outside() {
         for (name, _, text) in FILES.iter().filter(|(name, ..)| name.ends_with(".js")) {
-            for import in text.lines().filter_map(|line| line.split_once(" from \"./").map(|(_, rest)| rest)) {
+            for import in text.lines().filter_map(|line| line.split_once(" from \"./").map(|(_, rest)| rest))
+            {
                 let file = import.split('"').next().unwrap();
-                assert!(file == SIGNALS || FILES.iter().any(|(known, ..)| *known == file), "{name} asks for {file}");
+                assert!(
+                    file == SIGNALS || FILES.iter().any(|(known, ..)| *known == file),
+                    "{name} asks for {file}"
+                );
             }
         }
         for (name, _, text) in FILES.iter().chain([&("index.html", HTML, INDEX)]) {
@@ -180,7 +192,11 @@ mod tests {
     fn the_catalogue_for_the_page_names_every_signal() {
         let text = signals();
         for signal in Signal::ALL {
-            assert!(text.contains(&format!("  {signal:?}: {{\"name\":\"{}\"", signal.name())), "{}", signal.name());
+            assert!(
+                text.contains(&format!("  {signal:?}: {{\"name\":\"{}\"", signal.name())),
+                "{}",
+                signal.name()
+            );
         }
     }
 }

@@ -33,10 +33,12 @@ pub(super) async fn listen(State(api): State<Arc<Api>>, uri: Uri) -> Result<Resp
         .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many listeners"))?;
     let news = BroadcastStream::new(api.backend.subscribe()).map(move |item| {
         // Held here, the place is free again when the stream ends.
-        let _ = &place;
+        let _held = &place;
         match item {
             Ok(event) => sent(&event),
-            Err(Lagged(missed)) => Sent::default().event("lagged").data(json!({ "missed": missed }).to_string()),
+            Err(Lagged(missed)) => {
+                Sent::default().event("lagged").data(json!({ "missed": missed }).to_string())
+            }
         }
     });
     let hello = Sent::default().event("hello").data(json!({ "at": api.backend.now() }).to_string());

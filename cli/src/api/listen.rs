@@ -83,7 +83,14 @@ pub(crate) struct Bound {
 impl Listen {
     /// Loopback without TLS, open to this machine.
     pub(crate) fn loopback(addr: SocketAddr, tokens: PathBuf) -> Self {
-        Self { addr, tls: None, tokens: Some(tokens), token_always: false, metrics_open: true, hosts: Vec::new() }
+        Self {
+            addr,
+            tls: None,
+            tokens: Some(tokens),
+            token_always: false,
+            metrics_open: true,
+            hosts: Vec::new(),
+        }
     }
 
     /// Checks the conditions and takes the address.
@@ -93,10 +100,11 @@ impl Listen {
     pub(crate) fn bind(self) -> Result<Bound, ListenError> {
         let addr = self.addr;
         let beyond = !addr.ip().is_loopback();
-        let missing: Vec<_> = [("TLS (certificate and key)", self.tls.is_some()), ("tokens", self.tokens.is_some())]
-            .into_iter()
-            .filter_map(|(what, there)| (beyond && !there).then_some(what))
-            .collect();
+        let missing: Vec<_> =
+            [("TLS (certificate and key)", self.tls.is_some()), ("tokens", self.tokens.is_some())]
+                .into_iter()
+                .filter_map(|(what, there)| (beyond && !there).then_some(what))
+                .collect();
         if !missing.is_empty() {
             return Err(ListenError::Exposed { addr, missing: missing.join(" and ") });
         }

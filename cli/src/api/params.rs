@@ -22,7 +22,8 @@ pub(super) struct Params {
 impl Params {
     /// Reads the query; a name that is not `known`, or stands twice, is wrong.
     pub(super) fn read(uri: &Uri, known: &[&str]) -> Self {
-        let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default();
+        let pairs =
+            Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default();
         let mut params = Self { pairs, wrong: Vec::new() };
         let names: Vec<_> = params.pairs.iter().map(|(name, _)| name.clone()).collect();
         for (i, name) in names.iter().enumerate() {
@@ -77,7 +78,11 @@ impl Params {
 pub(super) fn text(text: &str) -> Result<String, String> {
     // Longer than any class or level, and than what anybody searches for.
     const LENGTH_MAX: usize = 200;
-    if text.len() <= LENGTH_MAX { Ok(text.to_owned()) } else { Err(format!("longer than {LENGTH_MAX} bytes")) }
+    if text.len() <= LENGTH_MAX {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("longer than {LENGTH_MAX} bytes"))
+    }
 }
 
 /// A time, RFC 3339.
@@ -90,7 +95,8 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let right = |s: &f64| (0.001..=31_536_000.0).contains(s);
     let secs = text.parse::<f64>().ok().filter(right);
-    secs.map(Duration::from_secs_f64).ok_or_else(|| format!("expected seconds, from 0.001 to a year, got {text:?}"))
+    secs.map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("expected seconds, from 0.001 to a year, got {text:?}"))
 }
 
 /// A whole number from 1 to `max`.
@@ -144,8 +150,14 @@ mod tests {
         step(&mut params, from, to);
         params.get("limit", count(10));
         params.get("signal", signal);
-        params.done().map_or_else(|p| serde_json::to_value(p).unwrap()["errors"].clone(), |()| serde_json::json!([]))
-            .as_array().unwrap().iter().map(|e| e["parameter"].as_str().unwrap().to_owned()).collect()
+        params
+            .done()
+            .map_or_else(|p| serde_json::to_value(p).unwrap()["errors"].clone(), |()| serde_json::json!([]))
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["parameter"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]

@@ -9,20 +9,19 @@ mod log;
 mod summary;
 mod workload;
 
-pub(crate) use about::{
-    About, IndexedLogs, NodeReading, NodeView, Pool, PoolHolder, Preloaded, Rival, Sink,
-};
+pub(crate) use about::{About, IndexedLogs, NodeReading, NodeView, Pool, PoolHolder, Preloaded, Rival, Sink};
 pub(crate) use action::{
-    Alert, AlertBatch, AlertOutcome, AlertReport, AlertStatus, Fault, FaultRequest, FaultTarget, Faults, RunningFault,
+    Alert, AlertBatch, AlertOutcome, AlertReport, AlertStatus, Fault, FaultRequest, FaultTarget, Faults,
+    RunningFault,
 };
 pub(crate) use decision::{Baseline, Decision, Decisions, Reason};
 pub(crate) use event::{ConditionChange, Event};
-pub(crate) use forecast::{ForecastScore, ForecastView, Point, SeriesView};
+pub(crate) use forecast::{ForecastView, Point, SeriesView};
 pub(crate) use log::{LogLine, Logs};
 pub(crate) use summary::{Summary, WorkloadSummary};
 pub(crate) use workload::{
-    Bottleneck, Capacity, Condition, Demand, LeadTime, Replicas, Severity, Slo, SignalName, Standing, Workload,
-    WorkloadDetail, Workloads,
+    Bottleneck, Capacity, Condition, Demand, LeadTime, Replicas, Severity, SignalName, Slo, Standing,
+    Workload, WorkloadDetail, Workloads,
 };
 
 /// The metrics page.

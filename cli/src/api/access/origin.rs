@@ -44,7 +44,10 @@ fn without_port(authority: &str) -> &str {
 fn is_same_origin(headers: &HeaderMap, authority: &str) -> bool {
     let site = text(headers, "sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
     let origin = headers.get(header::ORIGIN).is_none_or(|origin| {
-        let host = origin.to_str().ok().and_then(|o| o.strip_prefix("http://").or_else(|| o.strip_prefix("https://")));
+        let host = origin
+            .to_str()
+            .ok()
+            .and_then(|o| o.strip_prefix("http://").or_else(|| o.strip_prefix("https://")));
         host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
     });
     site && origin
@@ -61,10 +64,14 @@ mod tests {
     #[test]
     fn only_names_of_this_machine_are_accepted() {
         let hosts = ["gpu-box".to_owned()];
-        for right in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:8080", "[::1]", "gpu-box:80"] {
+        for right in
+            ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:8080", "[::1]", "gpu-box:80"]
+        {
             assert!(names_this_machine(right, &hosts), "{right}");
         }
-        for wrong in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil.example:80", "[::2]:1"] {
+        for wrong in
+            ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil.example:80", "[::2]:1"]
+        {
             assert!(!names_this_machine(wrong, &hosts), "{wrong}");
         }
     }

@@ -103,9 +103,12 @@ impl Tokens {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim()));
-        let (right, wrong): (Vec<_>, Vec<_>) =
-            lines.filter(|(_, line)| !line.is_empty()).map(|(n, line)| entry(line).ok_or(n)).partition(Result::is_ok);
+        let lines =
+            text.lines().enumerate().map(|(i, line)| (i + 1, line.split('#').next().unwrap_or("").trim()));
+        let (right, wrong): (Vec<_>, Vec<_>) = lines
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(n, line)| entry(line).ok_or(n))
+            .partition(Result::is_ok);
         if !wrong.is_empty() {
             let numbers: Vec<_> = wrong.into_iter().filter_map(Result::err).map(|n| n.to_string()).collect();
             let form = "a token of 16 characters or more, a space, and one or more of read, act, alerts";
@@ -118,7 +121,9 @@ impl Tokens {
     /// What `token` allows; `None` when it is not known. Takes as long for a wrong token as for a right one.
     pub(crate) fn scopes(&self, token: &str) -> Option<&Scopes> {
         let digest = digest(token);
-        self.0.iter().fold(None, |found, (known, scopes)| if same(known, &digest) { Some(scopes) } else { found })
+        self.0
+            .iter()
+            .fold(None, |found, (known, scopes)| if same(known, &digest) { Some(scopes) } else { found })
     }
 }
 
@@ -140,7 +145,10 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 /// Makes the file in one step, so that two starts at once do not overwrite each other's token.
 fn create(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let text = format!("# Bearer tokens of the API, one a line: TOKEN SCOPE… (read, act, alerts).\n{} act\n", random()?);
+    let text = format!(
+        "# Bearer tokens of the API, one a line: TOKEN SCOPE… (read, act, alerts).\n{} act\n",
+        random()?
+    );
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
         // A half-written file would be refused at every start from now on.
@@ -163,7 +171,10 @@ mod tests {
 
     #[test]
     fn a_token_allows_what_its_scopes_say() {
-        let tokens = Tokens::parse("# ours\nreader-reader-01 read\nactor-actor-0001\tact\nboth-both-both-1 read alerts # x\n").unwrap();
+        let tokens = Tokens::parse(
+            "# ours\nreader-reader-01 read\nactor-actor-0001\tact\nboth-both-both-1 read alerts # x\n",
+        )
+        .unwrap();
         let allow = |token: &str, scope| tokens.scopes(token).is_some_and(|s| s.allow(scope));
         assert!(allow("reader-reader-01", Scope::Read) && !allow("reader-reader-01", Scope::Act));
         assert!(allow("actor-actor-0001", Scope::Read) && allow("actor-actor-0001", Scope::Alerts));
@@ -173,7 +184,9 @@ mod tests {
 
     #[test]
     fn wrong_lines_are_named_without_their_tokens() {
-        let error = Tokens::parse("short read\nreader-reader-01 root\n\nreader-reader-02 read\nreader-reader-03\n").unwrap_err();
+        let error =
+            Tokens::parse("short read\nreader-reader-01 root\n\nreader-reader-02 read\nreader-reader-03\n")
+                .unwrap_err();
         assert!(error.starts_with("line 1, 2, 5: "), "{error}");
         assert!(!error.contains("reader"), "{error}");
         assert_eq!(Tokens::parse("# nothing\n").unwrap_err(), "holds no token");

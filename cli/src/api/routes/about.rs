@@ -30,7 +30,10 @@ pub(in crate::api) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'stat
 
 /// Metrics for Prometheus, as text or OpenMetrics.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
-pub(in crate::api) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(in crate::api) async fn metrics(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let page = api.ask(move |backend| backend.metrics(accept.as_deref())).await?;
     Ok(([(header::CONTENT_TYPE, page.content_type)], page.body).into_response())
@@ -76,7 +79,10 @@ pub(in crate::api) async fn node(State(api): State<Arc<Api>>, uri: Uri) -> Resul
         ("step" = Option<f64>, Query, description = "Length of a step in seconds; makes at most 600 steps when absent"),
     ),
     responses((status = 200, body = SeriesView), (status = 400, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn node_series(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<SeriesView>, Problem> {
+pub(in crate::api) async fn node_series(
+    State(api): State<Arc<Api>>,
+    uri: Uri,
+) -> Result<Json<SeriesView>, Problem> {
     let mut params = Params::read(&uri, &["signal", "part", "from", "to", "step"]);
     let subject = params.get("part", params::text).map_or(Subject::Node, Subject::NodePart);
     read_series(&api, params, Scope::Node, subject).await

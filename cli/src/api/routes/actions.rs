@@ -44,7 +44,10 @@ pub(in crate::api) async fn faults(State(api): State<Arc<Api>>, uri: Uri) -> Res
 #[utoipa::path(post, path = "/api/v1/demo/faults", tag = "actions", request_body = FaultRequest,
     responses((status = 200, body = Faults), (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn trigger(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Faults>, Problem> {
+pub(in crate::api) async fn trigger(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Json<Faults>, Problem> {
     api.ask(|backend| backend.faults()).await?.ok_or_else(not_the_demo)?;
     let asked: FaultRequest = json(request).await?;
     Ok(Json(api.ask(move |backend| backend.trigger(&asked)).await??))

@@ -45,5 +45,7 @@ pub(in crate::api) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Resul
 
 fn level(text: &str) -> Result<String, String> {
     let known = LEVELS.contains(&text);
-    known.then(|| text.to_owned()).ok_or_else(|| format!("expected one of {}, got {text:?}", LEVELS.join(", ")))
+    known
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("expected one of {}, got {text:?}", LEVELS.join(", ")))
 }

@@ -88,7 +88,11 @@ fn parse(path: &str) -> Option<(WorkloadId, View)> {
 #[utoipa::path(get, path = "/api/v1/workloads/{id}", tag = "workloads",
     params(("id" = String, Path, description = "Id; its slashes may be percent-encoded or not")),
     responses((status = 200, body = WorkloadDetail), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn one(api: Arc<Api>, id: WorkloadId, uri: &Uri) -> Result<Json<WorkloadDetail>, Problem> {
+pub(in crate::api) async fn one(
+    api: Arc<Api>,
+    id: WorkloadId,
+    uri: &Uri,
+) -> Result<Json<WorkloadDetail>, Problem> {
     Params::read(uri, &[]).done()?;
     let asked = id.clone();
     let detail = api.ask(move |backend| backend.workload(&asked)).await?;
@@ -103,7 +107,11 @@ pub(in crate::api) async fn one(api: Arc<Api>, id: WorkloadId, uri: &Uri) -> Res
     ),
     responses((status = 200, body = ForecastView), (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn forecast(api: Arc<Api>, id: WorkloadId, uri: &Uri) -> Result<Json<ForecastView>, Problem> {
+pub(in crate::api) async fn forecast(
+    api: Arc<Api>,
+    id: WorkloadId,
+    uri: &Uri,
+) -> Result<Json<ForecastView>, Problem> {
     let mut params = Params::read(uri, &["signal"]);
     let signal = params.get("signal", params::signal);
     params.done()?;
@@ -123,7 +131,11 @@ pub(in crate::api) async fn forecast(api: Arc<Api>, id: WorkloadId, uri: &Uri) -
     ),
     responses((status = 200, body = SeriesView), (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn series(api: Arc<Api>, id: WorkloadId, uri: &Uri) -> Result<Json<SeriesView>, Problem> {
+pub(in crate::api) async fn series(
+    api: Arc<Api>,
+    id: WorkloadId,
+    uri: &Uri,
+) -> Result<Json<SeriesView>, Problem> {
     let params = Params::read(uri, &["signal", "from", "to", "step"]);
     read_series(&api, params, Scope::Workload, Subject::Workload(id)).await
 }
@@ -158,7 +170,11 @@ pub(super) async fn read_series(
     ),
     responses((status = 200, body = Decisions), (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn decisions(api: Arc<Api>, id: WorkloadId, uri: &Uri) -> Result<Json<Decisions>, Problem> {
+pub(in crate::api) async fn decisions(
+    api: Arc<Api>,
+    id: WorkloadId,
+    uri: &Uri,
+) -> Result<Json<Decisions>, Problem> {
     let mut params = Params::read(uri, &["limit"]);
     let limit = params.get("limit", params::count(DECISIONS_MAX)).unwrap_or(DECISIONS);
     params.done()?;

@@ -1,5 +1,11 @@
 //! A backend with made-up but moving figures: a day of ten minutes, one serving and one training workload.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "made-up figures are small and positive"
+)]
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,7 +66,8 @@ impl Fake {
     }
 
     fn wanted(at: f64) -> u32 {
-        (0..25).map(|k| Self::level(at + f64::from(k))).fold(0.0, f64::max).mul_add(1.25 / 12.0, 0.6).ceil() as u32
+        (0..25).map(|k| Self::level(at + f64::from(k))).fold(0.0, f64::max).mul_add(1.25 / 12.0, 0.6).ceil()
+            as u32
     }
 
     fn ready(at: f64) -> u32 {
@@ -86,14 +93,20 @@ impl Fake {
             Signal::ReplicasWanted => f64::from(Self::workers(at)),
             Signal::ReplicasReady => f64::from(Self::workers(at - 4.0)),
             Signal::ReplicasStarting => f64::from(Self::workers(at).saturating_sub(Self::workers(at - 4.0))),
-            Signal::SamplesPerSecond if !serve => 310.0 * f64::from(Self::workers(at - 4.0)) + 40.0 * Self::noise(at as i64),
+            Signal::SamplesPerSecond if !serve => {
+                310.0 * f64::from(Self::workers(at - 4.0)) + 40.0 * Self::noise(at as i64)
+            }
             Signal::StepsPerSecond if !serve => 9.0 + Self::noise(at as i64),
-            Signal::Loss if !serve => 0.2 + 1.8 / (1.0 + (at.rem_euclid(86_400.0)) / 9000.0) + 0.02 * Self::noise(at as i64),
+            Signal::Loss if !serve => {
+                0.2 + 1.8 / (1.0 + (at.rem_euclid(86_400.0)) / 9000.0) + 0.02 * Self::noise(at as i64)
+            }
             Signal::CpuBusyRatio => 0.35 + 0.3 * Self::noise(at as i64 / 3),
             Signal::MemoryAvailableBytes => 1.3e10 + 1e9 * Self::noise(at as i64 / 9),
             Signal::MemoryTotalBytes => 2.5e10,
             Signal::Load1 => 1.2 + Self::noise(at as i64 / 20),
-            Signal::CpuPressureRatio | Signal::MemoryPressureRatio | Signal::IoPressureRatio => 0.05 * Self::noise(at as i64 / 5),
+            Signal::CpuPressureRatio | Signal::MemoryPressureRatio | Signal::IoPressureRatio => {
+                0.05 * Self::noise(at as i64 / 5)
+            }
             _ => return None,
         })
     }
@@ -112,12 +125,20 @@ impl Fake {
         } else {
             Vec::new()
         };
-        let (wanted, ready) = if serve { (Self::wanted(at), Self::ready(at)) } else { (Self::workers(at), Self::workers(at - 4.0)) };
+        let (wanted, ready) = if serve {
+            (Self::wanted(at), Self::ready(at))
+        } else {
+            (Self::workers(at), Self::workers(at - 4.0))
+        };
         Workload {
             id: id.into(),
             role: if serve { "serving" } else { "training" }.into(),
             mode: "active".into(),
-            replicas: Replicas { wanted: Some(wanted), ready: Some(ready), starting: Some(wanted.saturating_sub(ready)) },
+            replicas: Replicas {
+                wanted: Some(wanted),
+                ready: Some(ready),
+                starting: Some(wanted.saturating_sub(ready)),
+            },
             demand: serve
                 .then(|| Demand {
                     signal: Signal::RequestsPerSecond.name().into(),
@@ -183,7 +204,10 @@ pub(super) fn decision(at: Timestamp) -> Decision {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the made-up figures move with the real clock, so that the page does")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the made-up figures move with the real clock, so that the page does"
+)]
 fn clock() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
@@ -200,8 +224,13 @@ impl Backend for Fake {
 
     fn about(&self) -> About {
         let at = self.now().as_secs_f64();
-        let holder = |workload: &str, role: &str, slots| PoolHolder { workload: workload.into(), role: role.into(), slots };
-        let (serving, training) = (Fake::wanted(at).min(8), Fake::workers(at - 4.0).min(8u32.saturating_sub(Fake::wanted(at))));
+        let holder = |workload: &str, role: &str, slots| PoolHolder {
+            workload: workload.into(),
+            role: role.into(),
+            slots,
+        };
+        let (serving, training) =
+            (Fake::wanted(at).min(8), Fake::workers(at - 4.0).min(8u32.saturating_sub(Fake::wanted(at))));
         let rival = |policy: &str, replica_hours, missed| Rival {
             policy: policy.into(),
             workload: SERVE.into(),
@@ -216,9 +245,14 @@ impl Backend for Fake {
             demo: self.demo,
             speed: self.demo.then_some(144.0),
             day_s: if self.demo { DAY_S } else { 86_400.0 },
-            history_preloaded: self.demo.then(|| Preloaded { days: 2.0, text: "two days of the same pattern, made up before the start".into() }),
+            history_preloaded: self.demo.then(|| Preloaded {
+                days: 2.0,
+                text: "two days of the same pattern, made up before the start".into(),
+            }),
             listen: vec!["http://127.0.0.1:8080".into()],
-            notes: vec!["the service time of digits-serve is mostly a wait that stands for an accelerator".into()],
+            notes: vec![
+                "the service time of digits-serve is mostly a wait that stands for an accelerator".into(),
+            ],
             sinks: vec![Sink {
                 sink: "ndjson".into(),
                 read: Some(18_231),
@@ -229,14 +263,26 @@ impl Backend for Fake {
                 lag_s: Some(0.4),
                 problem: None,
             }],
-            elasticsearch: self.demo.then(|| IndexedLogs { url: "http://127.0.0.1:9200".into(), written: Some(18_100), indexed: Some(18_100) }),
+            elasticsearch: self.demo.then(|| IndexedLogs {
+                url: "http://127.0.0.1:9200".into(),
+                written: Some(18_100),
+                indexed: Some(18_100),
+            }),
             pool: (!idle).then(|| Pool {
                 slots: 8,
                 held: vec![holder(SERVE, "serving", serving), holder(TRAIN, "training", training)],
                 free: 8u32.saturating_sub(serving + training),
                 notes: vec!["digits-train gives way: serving needs 1 more slot within 18 s".into()],
             }),
-            rivals: if idle { Vec::new() } else { vec![rival("tidegate", Some(1.42), Some(0.0041)), rival("reactive", Some(1.37), Some(0.0193)), rival("hpa", Some(1.71), Some(0.0312))] },
+            rivals: if idle {
+                Vec::new()
+            } else {
+                vec![
+                    rival("tidegate", Some(1.42), Some(0.0041)),
+                    rival("reactive", Some(1.37), Some(0.0193)),
+                    rival("hpa", Some(1.71), Some(0.0312)),
+                ]
+            },
             rivals_since: Some(self.started),
         }
     }
@@ -261,11 +307,33 @@ impl Backend for Fake {
         Some(WorkloadDetail {
             workload: self.workload_at(id.as_str(), self.now()),
             policy: json!({ "serving": { "mode": "active", "replicas": { "min": 1, "max": 8 }, "slo": { "latency": "400ms", "target": 0.99 } } }),
-            capacity: serve.then(|| Capacity { low: Some(11.2), mid: Some(12.0), high: Some(13.1), unit: "req/s".into(), source: "learned".into() }),
+            capacity: serve.then(|| Capacity {
+                low: Some(11.2),
+                mid: Some(12.0),
+                high: Some(13.1),
+                unit: "req/s".into(),
+                source: "learned".into(),
+            }),
             lead_time: serve.then(|| LeadTime { p50_s: Some(7.9), p90_s: Some(12.4), starts: 23 }),
-            league: if serve { vec![row("mix", Some(0.71), true), row("regression", Some(0.74), false), row("mstl", Some(0.83), false), row("last_value", Some(1.0), false), row("ets", None, false)] } else { Vec::new() },
-            evidence: serve.then(|| Bottleneck { text: "in flight grows with latency while CPU stays low".into(), replicas_help: Some(true) }),
-            signals: [Signal::RequestsPerSecond, Signal::LatencyP95].iter().map(|s| SignalName { signal: s.name().into(), unit: s.unit().symbol().into() }).collect(),
+            league: if serve {
+                vec![
+                    row("mix", Some(0.71), true),
+                    row("regression", Some(0.74), false),
+                    row("mstl", Some(0.83), false),
+                    row("last_value", Some(1.0), false),
+                    row("ets", None, false),
+                ]
+            } else {
+                Vec::new()
+            },
+            evidence: serve.then(|| Bottleneck {
+                text: "in flight grows with latency while CPU stays low".into(),
+                replicas_help: Some(true),
+            }),
+            signals: [Signal::RequestsPerSecond, Signal::LatencyP95]
+                .iter()
+                .map(|s| SignalName { signal: s.name().into(), unit: s.unit().symbol().into() })
+                .collect(),
             slo_latency_s: serve.then_some(0.4),
             address: serve.then(|| "http://127.0.0.1:8081".into()),
         })
@@ -281,7 +349,8 @@ impl Backend for Fake {
         let steps: Vec<_> = (0..48)
             .map(|k| {
                 let mid = Fake::level(start.as_secs_f64() + 5.0 * f64::from(k));
-                Quantiles::new(LEVELS.map(|p| mid + (3.0 + f64::from(k) * 0.12) * (p / (1.0 - p)).ln() * 0.7)).unwrap()
+                Quantiles::new(LEVELS.map(|p| mid + (3.0 + f64::from(k) * 0.12) * (p / (1.0 - p)).ln() * 0.7))
+                    .unwrap()
             })
             .collect();
         let forecast = Forecast {
@@ -357,21 +426,47 @@ impl Backend for Fake {
             let at = last.before(Duration::from_secs(u64::try_from(k).unwrap()));
             let n = at.as_millis() / 1000;
             let (workload, level, class, text) = match n % 7 {
-                0 => (TRAIN, "info", Some("training_step"), format!("step {n}: loss {:.4}", 0.2 + Fake::noise(n))),
+                0 => (
+                    TRAIN,
+                    "info",
+                    Some("training_step"),
+                    format!("step {n}: loss {:.4}", 0.2 + Fake::noise(n)),
+                ),
                 3 => (TRAIN, "info", Some("checkpoint_saved"), format!("checkpoint {n} saved")),
                 5 => (SERVE, "warn", None, "request waited 180 ms for a free replica".to_owned()),
-                6 => (SERVE, "error", Some("traceback"), "Traceback (most recent call last): ValueError: image has 63 pixels, expected 64".to_owned()),
-                _ => (SERVE, "info", None, format!("POST /predict 200 {:.0} ms", 80.0 + 60.0 * Fake::noise(n))),
+                6 => (
+                    SERVE,
+                    "error",
+                    Some("traceback"),
+                    "Traceback (most recent call last): ValueError: image has 63 pixels, expected 64"
+                        .to_owned(),
+                ),
+                _ => {
+                    (SERVE, "info", None, format!("POST /predict 200 {:.0} ms", 80.0 + 60.0 * Fake::noise(n)))
+                }
             };
-            LogLine { at, workload: Some(workload.into()), level: Some(level.into()), class: class.map(str::to_owned), text }
+            LogLine {
+                at,
+                workload: Some(workload.into()),
+                level: Some(level.into()),
+                class: class.map(str::to_owned),
+                text,
+            }
         };
         let passes = |line: &LogLine| {
             filter.workload.as_ref().is_none_or(|id| line.workload.as_deref() == Some(id.as_str()))
                 && filter.level.as_ref().is_none_or(|level| line.level.as_ref() == Some(level))
                 && filter.class.as_ref().is_none_or(|class| line.class.as_ref() == Some(class))
-                && filter.text.as_ref().is_none_or(|text| line.text.to_lowercase().contains(&text.to_lowercase()))
+                && filter
+                    .text
+                    .as_ref()
+                    .is_none_or(|text| line.text.to_lowercase().contains(&text.to_lowercase()))
         };
-        Ok(if self.empty { Vec::new() } else { (0..400).map(line).filter(passes).take(filter.limit).collect() })
+        Ok(if self.empty {
+            Vec::new()
+        } else {
+            (0..400).map(line).filter(passes).take(filter.limit).collect()
+        })
     }
 
     fn node(&self) -> Vec<NodeReading> {
@@ -383,7 +478,13 @@ impl Backend for Fake {
             value,
             age_s: Some(0.8),
         };
-        let whole = [Signal::CpuBusyRatio, Signal::Load1, Signal::MemoryAvailableBytes, Signal::MemoryTotalBytes, Signal::CpuPressureRatio];
+        let whole = [
+            Signal::CpuBusyRatio,
+            Signal::Load1,
+            Signal::MemoryAvailableBytes,
+            Signal::MemoryTotalBytes,
+            Signal::CpuPressureRatio,
+        ];
         let mut all: Vec<_> = whole.iter().map(|s| reading(*s, None, Self::value(*s, "", at))).collect();
         all.push(reading(Signal::FilesystemAvailableBytes, Some("/"), Some(3.1e10)));
         all.push(reading(Signal::FilesystemSizeBytes, Some("/"), Some(6.2e10)));
@@ -408,12 +509,19 @@ impl Backend for Fake {
 
     fn metrics(&self, accept: Option<&str>) -> Exposition {
         let open = accept.is_some_and(|a| a.contains("openmetrics"));
-        let content_type = if open { "application/openmetrics-text; version=1.0.0; charset=utf-8" } else { "text/plain; version=0.0.4; charset=utf-8" };
+        let content_type = if open {
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        } else {
+            "text/plain; version=0.0.4; charset=utf-8"
+        };
         Exposition { content_type: content_type.into(), body: "# EOF\n".into() }
     }
 
     fn faults(&self) -> Option<Faults> {
-        let target = |workload: &str, faults: &[Fault]| FaultTarget { workload: workload.into(), faults: faults.to_vec() };
+        let target = |workload: &str, faults: &[Fault]| FaultTarget {
+            workload: workload.into(),
+            faults: faults.to_vec(),
+        };
         self.demo.then(|| Faults {
             targets: vec![
                 target(SERVE, &[Fault::KillReplica, Fault::StopMetrics, Fault::CrashLoop]),
@@ -429,7 +537,11 @@ impl Backend for Fake {
         let mut running = self.running.lock().unwrap();
         running.retain(|fault| fault.workload != request.workload);
         if request.fault != Fault::Clear {
-            running.push(RunningFault { workload: request.workload.clone(), fault: request.fault, since: self.now() });
+            running.push(RunningFault {
+                workload: request.workload.clone(),
+                fault: request.fault,
+                since: self.now(),
+            });
         }
         drop(running);
         self.faults().ok_or_else(|| Refusal::Conflict("not the demo".into()))

@@ -3,7 +3,7 @@
 import { byId, h, setAttr, slot } from "./dom.js";
 import { get, listen, workloadPath } from "./net.js";
 import { duration } from "./format.js";
-import { figure } from "./chart.js";
+import { figure, touched } from "./chart.js";
 import { legendOf, nodeRows, reach, viewOf, workloadRows } from "./charts.js";
 import { showAbout, showConnection, showFailure, startTheme } from "./header.js";
 import { showConditions, showTiles, showWorkloads } from "./workloads.js";
@@ -111,12 +111,14 @@ function showLegend(role) {
   }));
 }
 
+const zooming = touched ? "Tap for values." : "Drag to zoom, double-click to return.";
+
 function showNote(workload, forecast) {
   const note = slot("chart-note");
   if (workload?.role === "serving") {
     const how = forecast?.model ? `Forecast by ${forecast.model.replaceAll("_", " ")}` : "No model has enough history for a forecast yet";
-    note.textContent = `${how}. Drag to zoom, double-click to return.`;
-  } else note.textContent = "Drag to zoom, double-click to return.";
+    note.textContent = `${how}. ${zooming}`;
+  } else note.textContent = zooming;
 }
 
 function offerRanges(day) {

@@ -26,6 +26,10 @@ export const colour = (name) => getComputedStyle(document.documentElement).getPr
 /** The colour with an opacity; the theme's colours are six hexadecimal digits. */
 export const faded = (name, opacity) => colour(name) + Math.round(opacity * 255).toString(16).padStart(2, "0");
 
+/** Whether the reader points with a finger. */
+export const touched = matchMedia("(pointer: coarse)").matches;
+
+// Share of the height between two rows: room for the lower one's title.
 const GAP = 0.085;
 
 /** Shares of the height from the top down, by the rows' weights. */
@@ -59,7 +63,8 @@ function layout(rows, view, range, width) {
     hovermode: "x unified",
     hoversubplots: "axis",
     hoverlabel: { bgcolor: colour("surface"), bordercolor: colour("border"), font: { color: colour("text"), size: 11 } },
-    dragmode: "zoom",
+    // A finger that drags scrolls the page.
+    dragmode: touched ? false : "zoom",
     xaxis: {
       type: "date", range, gridcolor: grid, zeroline: false, anchor: axisName(rows.length - 1, "y"),
       hoverformat: "%H:%M:%S", showspikes: true, spikemode: "across", spikethickness: 1, spikecolor: colour("muted"), spikedash: "dot",
@@ -96,13 +101,15 @@ function layout(rows, view, range, width) {
   return out;
 }
 
-const CONFIG = {
+const config = () => ({
   responsive: true,
+  // On a narrow page its buttons would lie over the chart.
+  displayModeBar: innerWidth > 620 ? "hover" : false,
   displaylogo: false,
   doubleClick: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "resetScale2d"],
   toImageButtonOptions: { format: "png", filename: "tidegate" },
-};
+});
 
 /** A figure in `element` that keeps the reader's zoom until it is reset. */
 export function figure(element) {
@@ -121,7 +128,7 @@ export function figure(element) {
     if (!ready) element.replaceChildren();
     const traces = rows.flatMap((row, i) => row.traces.map((trace) => ({ ...trace, xaxis: "x", yaxis: axisName(i, "y") })));
     const range = chosen ?? [local(view.from), local(view.to)];
-    await Plotly.react(element, traces, layout(rows, view, range, element.clientWidth), CONFIG);
+    await Plotly.react(element, traces, layout(rows, view, range, element.clientWidth), config());
     if (ready) return;
     ready = true;
     element.on("plotly_relayout", (change) => {

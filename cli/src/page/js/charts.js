@@ -19,7 +19,9 @@ async function series(base, signal, view) {
 /** The range that is shown: `span` seconds back, and ahead as far as the forecast goes, at most half as much. */
 export function viewOf(now, span, ahead) {
   const step = Math.max(1, Math.round(span / POINTS));
-  return { now, from: now - span * 1000, to: now + Math.min(ahead, span / 2) * 1000, step };
+  // Even without a forecast the line of now stands clear of the edge.
+  const shown = Math.max(span * 0.04, Math.min(ahead, span / 2));
+  return { now, from: now - span * 1000, to: now + shown * 1000, step };
 }
 
 /** How far a forecast reaches beyond now, in seconds. */

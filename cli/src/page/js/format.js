@@ -73,7 +73,9 @@ export function local(millis) {
 
 /** How long ago. */
 export function ago(iso, now = Date.now()) {
-  return iso ? `${duration(Math.max(0, (now - Date.parse(iso)) / 1000))} ago` : UNKNOWN;
+  if (!iso) return UNKNOWN;
+  const seconds = (now - Date.parse(iso)) / 1000;
+  return seconds < 1 ? "just now" : `${duration(seconds)} ago`;
 }
 
 /** `digits_serve` → `digits serve`. */

@@ -43,7 +43,7 @@ function addOptions(field, values, text) {
 export const offerWorkloads = (ids) => addOptions(fields.workload, ids, shortName);
 
 function line({ at, workload, level, class: kind, text }) {
-  return h("div", { class: "line", "data-testid": "log-line", "data-level": level, "data-class": kind },
+  return h("div", { class: "log-line", "data-testid": "log-line", "data-level": level, "data-class": kind },
     h("time", { datetime: at }, clock(at)),
     h("span", { class: "level" }, level ?? ""),
     h("span", { class: "of" }, workload ? shortName(workload) : ""),

@@ -70,9 +70,10 @@ function modelRow({ model, pinball_ratio: ratio, coverage95, origins, in_use: us
 /** The models of the selected workload, best first. */
 export function showLeague(detail) {
   const place = slot("league");
-  place.parentElement.hidden = !detail || detail.role === "training";
-  if (place.parentElement.hidden) return;
-  redraw(place, detail.league, (league) => {
+  place.parentElement.hidden = !detail;
+  if (!detail) return;
+  redraw(place, [detail.league, detail.role], ([league, role]) => {
+    if (role === "training") return empty("Training takes what serving leaves: its own demand is not forecast.");
     if (!league.length) return empty("No model has been judged yet.");
     const worst = Math.max(...league.map((row) => row.pinball_ratio ?? 0), 1e-9);
     return [
