@@ -1,4 +1,5 @@
-//! How small and how fast the store is on real load: bytes of the database file per sample, and milliseconds to read 30 days of minutes.
+//! How small and how fast the store is on real load: bytes of chunks and of the database file per sample, and milliseconds to read 30 days of
+//! minutes. The bars are for chunks where each trace comes at its own step, and for the whole file where a sample comes every five seconds.
 //!
 //! Reads every `*.csv.gz` (columns `timestamp_s,value`) of the directory that `TIDEGATE_TRACES` names:
 //! `TIDEGATE_TRACES=DIR cargo run --release -p tidegate-history --example size`.
@@ -32,20 +33,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if traces.is_empty() {
         return Err(format!("no *.csv.gz in {}", dir.display()).into());
     }
-    println!("{:28} {:>9} {:>9} {:>9}", "trace", "samples", "chunks B", "B/sample");
-    let (mut samples_all, mut alone_all) = (0, 0);
-    for (name, points) in &traces {
-        let store = Store::in_memory(StoreOptions::default());
-        fill(&store, &[(name.clone(), points.clone())]);
-        let chunks = store.maintain(Timestamp::EPOCH)?.chunk_bytes;
-        samples_all += points.len();
-        alone_all += chunks;
-        println!("{name:28} {:>9} {chunks:>9} {:>9.2}", points.len(), ratio(chunks, points.len()));
+    println!("{:28} {:>9} {:>9} {:>9} {:>9}", "trace", "samples", "chunks B", "file B", "chunks/n");
+    for trace in &traces {
+        live(&trace.0, std::slice::from_ref(trace))?;
     }
-    println!("{:28} {samples_all:>9} {alone_all:>9} {:>9.2}", "all, chunks", ratio(alone_all, samples_all));
-    let file = file_bytes(&traces)?;
-    let per_sample = ratio(file, samples_all);
-    println!("{:28} {samples_all:>9} {file:>9} {per_sample:>9.2}", "all, database file");
+    let per_sample = live("all in one store", &traces)?;
     let dense = dense(&traces)?;
     let read = read_30_days(&traces)?;
     let met = per_sample <= BYTES_PER_SAMPLE_MAX && dense <= BYTES_PER_SAMPLE_MAX && read <= READ_MAX;
@@ -78,29 +70,34 @@ fn sample(name: &str, at: i64, value: f64) -> Sample {
     Sample { subject, signal: Signal::RequestsPerSecond, at: Timestamp::from_secs(at), value }
 }
 
-/// Appends each trace at its own step, and merges everything into chunks as often as a running store does.
-fn fill(store: &Store, traces: &[Trace]) {
-    for (name, points) in traces {
-        let samples: Vec<Sample> = points.iter().map(|(at, value)| sample(name, *at, *value)).collect();
-        assert_eq!(store.append(&samples).stored, samples.len());
-    }
-    store.checkpoint().expect("there is room for some MiB");
-}
-
-/// The finest two tiers hold nothing but the last hours of a live store; so do they here, once each trace's end is known.
-fn file_bytes(traces: &[Trace]) -> Result<u64, Box<dyn Error>> {
+/// Lives through the traces as a running store does, day by day, all ending at the same time; gives the bytes of the file per sample.
+fn live(name: &str, traces: &[Trace]) -> Result<f64, Box<dyn Error>> {
+    const DAY: i64 = 86_400;
     let dir = tempfile::tempdir()?;
     let (store, _) = Store::open(dir.path(), StoreOptions::default(), Timestamp::EPOCH)?;
-    // Moved so that all end at the same time, as series of one store do.
-    let end = traces.iter().filter_map(|(_, points)| points.last()).map(|point| point.0).max().unwrap_or(0);
-    let end = end - end.rem_euclid(86_400) + 86_400;
-    for (name, points) in traces {
-        let shift = end - points.last().map_or(0, |point| point.0);
-        let moved = points.iter().map(|(at, value)| (at + shift, *value)).collect();
-        fill(&store, &[(name.clone(), moved)]);
-        while store.maintain(Timestamp::from_secs(end))?.chunks_expired > 0 {}
+    let last = |points: &[(i64, f64)]| points.last().map_or(0, |point| point.0);
+    let mut count = 0;
+    let (mut chunks, days) = (0, 60);
+    for day in 0..=days {
+        for (name, points) in traces {
+            let shift = days * DAY - last(points);
+            let today = points.iter().filter(|(at, _)| (at + shift).div_euclid(DAY) == day);
+            let samples: Vec<Sample> = today.map(|(at, value)| sample(name, at + shift, *value)).collect();
+            count += samples.len();
+            assert_eq!(store.append(&samples).stored, samples.len());
+        }
+        store.checkpoint()?;
+        loop {
+            let done = store.maintain(Timestamp::from_secs((day + 1) * DAY))?;
+            chunks = done.chunk_bytes;
+            if done.chunks_expired == 0 {
+                break;
+            }
+        }
     }
-    Ok(fs::metadata(store.path().expect("it is on disk"))?.len())
+    let file = fs::metadata(store.path().expect("it is on disk"))?.len();
+    println!("{name:28} {count:>9} {chunks:>9} {file:>9} {:>9.2}", ratio(chunks, count));
+    Ok(ratio(chunks, count))
 }
 
 /// A sample every five seconds for a week, as collectors give them: each trace's values with the readings between on a straight line.

@@ -31,6 +31,9 @@ pub(crate) const RECORDS: TableDefinition<'_, (&str, u64), (i64, &[u8])> = Table
 /// Memory that the database may use for its pages.
 const CACHE_BYTES: usize = 8 << 20;
 
+/// Files below this size are not worth shrinking.
+const SHRINK_BYTES_MIN: u64 = 8 << 20;
+
 /// A database that may be away for a while: after a failed write it must be opened again.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -50,6 +53,9 @@ impl Disk {
                 (open_checked(path).map_err(|error| failed(path, error))?, Some(aside))
             }
         };
+        let mut database = database;
+        shrink(&mut database, path)
+            .map_err(|source| OpenError::Open { path: path.to_owned(), source: Box::new(source) })?;
         Ok((Self { path: Some(path.to_owned()), database: RwLock::new(Some(database)) }, aside))
     }
 
@@ -120,6 +126,22 @@ fn open_checked(path: &Path) -> Result<Database, DatabaseError> {
     catch_unwind(AssertUnwindSafe(|| builder().create(path))).unwrap_or_else(|_| {
         Err(DatabaseError::Storage(StorageError::Corrupted("the file is not consistent".to_owned())))
     })
+}
+
+/// Gives free pages back to the file system where they are most of a large file. It needs the database alone, hence only on opening.
+fn shrink(database: &mut Database, path: &Path) -> Result<(), redb::Error> {
+    let length = std::fs::metadata(path)?.len();
+    if length < SHRINK_BYTES_MIN {
+        return Ok(());
+    }
+    let change = database.begin_write()?;
+    let stats = change.stats()?;
+    change.abort()?;
+    let used = stats.allocated_pages().saturating_mul(stats.page_size() as u64);
+    if used < length / 2 {
+        database.compact()?;
+    }
+    Ok(())
 }
 
 /// What is wrong with the file; `None` when the failure is not the file's.

@@ -139,9 +139,9 @@ impl Store {
         let lock = lock(dir)?;
         let path = dir.join(DATABASE);
         let (disk, moved_aside) = Disk::open(&path, now)?;
-        let (store, mut opened) = Self::load(disk, options, Some(lock)).or_else(|error| match error {
-            load::LoadError::Newer(error) => Err(error),
-            load::LoadError::Database(source) => Err(OpenError::Open { path, source: Box::new(source) }),
+        let (store, mut opened) = Self::load(disk, options, Some(lock)).map_err(|error| match error {
+            load::LoadError::Newer(error) => error,
+            load::LoadError::Database(source) => OpenError::Open { path, source: Box::new(source) },
         })?;
         opened.moved_aside = moved_aside;
         Ok((store, opened))

@@ -53,8 +53,8 @@ impl Tier {
         match self {
             Self::Second => 900,
             Self::TenSeconds => 7200,
-            Self::Minute => 43_200,
-            Self::FiveMinutes => 259_200,
+            Self::Minute => 86_400,
+            Self::FiveMinutes => 432_000,
         }
     }
 

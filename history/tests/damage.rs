@@ -1,4 +1,5 @@
 //! What happens to a store whose directory or file is not as it should be. It never panics, and never loses in silence.
+#![expect(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -1,4 +1,5 @@
 //! A process that writes is killed at random moments; what it had flushed must be there, and right. Not a test of power loss.
+#![expect(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

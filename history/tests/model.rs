@@ -42,7 +42,7 @@ impl Model {
     fn read(&self, from: i64, to: i64, step: i64, aggregate: Aggregate) -> Vec<Option<f64>> {
         let first = from.div_euclid(step) * step;
         let mut steps = Vec::new();
-        for start in (first..to).step_by(usize::try_from(step).unwrap()) {
+        for start in (first..to).step_by(usize::try_from(step).expect("a step is positive")) {
             let inside = self.samples.iter().filter(|s| (start..start + step).contains(&s.0)).map(|s| s.1);
             let inside: Vec<f64> = inside.collect();
             steps.push((!inside.is_empty()).then(|| match aggregate {

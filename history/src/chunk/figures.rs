@@ -80,10 +80,7 @@ impl Figures {
         }
         let columns = [Column::take(&mut from)?, Column::take(&mut from)?, Column::take(&mut from)?];
         Ok(Self {
-            sums: wanted
-                .needs(Aggregate::Sum)
-                .then(|| sums.read(length))
-                .unwrap_or_else(|| Ok(vec![0.0; length]))?,
+            sums: if wanted.needs(Aggregate::Sum) { sums.read(length)? } else { vec![0.0; length] },
             counts: wanted.needs(Aggregate::Count).then(|| columns[0].read(length)).transpose()?,
             mins: wanted.needs(Aggregate::Min).then(|| columns[1].read(length)).transpose()?,
             maxs: wanted.needs(Aggregate::Max).then(|| columns[2].read(length)).transpose()?,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bucket::Aggregate;
 
-const CHUNK: i64 = 43_200 * 40_000;
+const CHUNK: i64 = 86_400 * 20_000;
 
 fn buckets(singles: bool) -> impl Strategy<Value = BTreeMap<i64, Bucket>> {
     let bucket = prop::collection::vec(-1e6f64..1e6, 1..if singles { 2 } else { 5 }).prop_map(|values| {

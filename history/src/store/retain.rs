@@ -19,7 +19,7 @@ const CHUNKS_PER_CALL: usize = 8192;
 /// Most steps of one call by which a tier is cut shorter for its size; each takes one chunk off every series.
 const CUTS_PER_CALL: usize = 16;
 /// Bytes of the file for one byte of chunks: B-tree pages are half to fully filled, a commit writes copies before it frees, and the file grows ahead.
-const FILE_PER_CHUNK_BYTE: u64 = 3;
+const FILE_PER_CHUNK_BYTE: u64 = 4;
 
 /// What one call of [`Store::maintain`] did and found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
