@@ -158,11 +158,12 @@ impl Gateway {
     }
 
     /// Accepts nothing more, lets what is in flight finish for at most `limit`, then cuts what is left.
-    pub async fn stop(mut self, limit: Duration) {
-        // The server holds the other end until it has ended.
+    pub async fn stop(&self, limit: Duration) {
         self.stopping.send_replace(true);
         self.dispatch.close();
-        if tokio::time::timeout(limit, &mut self.server).await.is_err() {
+        // The server holds the other end until it has ended.
+        if tokio::time::timeout(limit, self.stopping.closed()).await.is_err() {
+            self.server.abort();
             tracing::warn!(addr = %self.addr, "requests were cut when the gateway stopped");
         }
     }

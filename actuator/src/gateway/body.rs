@@ -128,6 +128,8 @@ pub(super) struct Relay {
     visit: Visit,
     pause_max: Duration,
     pause: Pin<Box<Sleep>>,
+    /// The next part was asked for and has not come. A client that reads slowly asks late: its pauses do not count.
+    waiting: bool,
 }
 
 /// Why an answer broke off.
@@ -148,7 +150,7 @@ impl Relay {
         pause_max: Duration,
     ) -> Self {
         let pause = Box::pin(tokio::time::sleep(pause_max));
-        let mut relay = Self { inner, status, lease: Some(lease), visit, pause_max, pause };
+        let mut relay = Self { inner, status, lease: Some(lease), visit, pause_max, pause, waiting: false };
         if relay.inner.is_end_stream() {
             relay.complete();
         }
@@ -168,11 +170,13 @@ impl Relay {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            if !std::mem::replace(&mut self.waiting, true) {
+                self.pause.as_mut().reset(Instant::now() + self.pause_max);
+            }
             ready!(self.pause.as_mut().poll(cx));
             return Poll::Ready(Some(Err(self.break_off(RelayError::Still))));
         };
-        let next = Instant::now() + self.pause_max;
-        self.pause.as_mut().reset(next);
+        self.waiting = false;
         match frame {
             Some(Ok(frame)) => {
                 // After the last byte of a known length the body may never be asked again.

@@ -299,13 +299,34 @@ async fn a_replica_that_does_not_answer_in_time_is_a_504() {
 }
 
 #[tokio::test]
+async fn an_answer_that_stands_still_is_broken_off() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let still = Backend { index: 0, addr: listener.local_addr().unwrap() };
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let gate = gateway(|spec| spec.answer_timeout = Duration::from_millis(100)).await;
+    gate.set_backends(&[still]);
+    let mut client = TcpStream::connect(gate.addr()).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert!(text.ends_with("half"), "{text}");
+    until("it is counted", || gate.stats().failed[&FailCause::AnswerBroken] == 1).await;
+    assert!(balances(&gate.stats()));
+    server.abort();
+}
+
+#[tokio::test]
 async fn stopping_finishes_what_is_in_flight() {
     let (one, gate) = (replica(0).await, gateway(|_| {}).await);
     gate.set_backends(&[one.backend]);
     let addr = gate.addr();
     let asked = tokio::spawn(get(addr, "/gate"));
     until("it is served", || one.served.load(Ordering::SeqCst) == 1).await;
-    let stopping = tokio::spawn(gate.stop(Duration::from_secs(10)));
+    let stopping = tokio::spawn(async move { gate.stop(Duration::from_secs(10)).await });
     until("nothing more is accepted", || std::net::TcpStream::connect(addr).is_err()).await;
     one.gate.add_permits(1);
     assert_eq!(asked.await.unwrap().status(), StatusCode::OK);

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_core::policy::REPLICAS_LIMIT;
 use tidegate_core::{ReplicaCounts, Timestamp, WorkloadId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -259,8 +260,9 @@ impl LocalTarget {
         &self.spec
     }
 
-    /// Sets the number of replicas. Returns at once; the same number again changes nothing.
+    /// Sets the number of replicas, at most [`REPLICAS_LIMIT`]. Returns at once; the same number again changes nothing.
     pub fn set_replicas(&self, replicas: u32) {
+        let replicas = replicas.min(REPLICAS_LIMIT);
         self.wishes.send_if_modified(|wish| std::mem::replace(&mut wish.replicas, replicas) != replicas);
     }
 
@@ -322,11 +324,14 @@ impl LocalTarget {
     }
 
     /// Drains and ends every replica and waits until nothing is left: at most the drain limit, the grace and 5 s together,
-    /// after which what is left has been sent SIGKILL and is no longer waited for.
-    pub async fn stop(mut self) {
+    /// after which what is left has been sent SIGKILL and is no longer waited for. No replica is started again after this.
+    pub async fn stop(&self) {
         self.wishes.send_modify(|wish| *wish = Wish { replicas: 0, stop: true });
         let limit = self.spec.drain_limit + self.spec.stop_grace + STOP_SLACK;
-        if tokio::time::timeout(limit, &mut self.supervisor).await.is_err() {
+        let mut seen = self.seen.clone();
+        // The supervisor holds the other end until nothing is left.
+        let stopped = async { while seen.changed().await.is_ok() {} };
+        if tokio::time::timeout(limit, stopped).await.is_err() {
             tracing::error!(workload = %self.spec.id, "replicas outlived the end of their target");
             self.supervisor.abort();
         }

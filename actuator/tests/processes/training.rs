@@ -33,11 +33,6 @@ async fn job(folder: &Path, workers: u32, verify: Duration) -> (Arc<LocalTarget>
     (target, resizer)
 }
 
-async fn stop(target: Arc<LocalTarget>, resizer: Resizer) {
-    drop(resizer);
-    Arc::into_inner(target).expect("nobody else holds the target").stop().await;
-}
-
 #[tokio::test]
 async fn grows_after_a_checkpoint_and_sees_steps_advance() {
     let folder = tempfile::tempdir().unwrap();
@@ -50,7 +45,7 @@ async fn grows_after_a_checkpoint_and_sees_steps_advance() {
     assert!(times.checkpoint.is_some() && times.resize.is_some() && times.verify.is_some());
     assert_eq!(target.counts().ready, 3);
     assert_eq!(resizer.unfinished().unwrap(), None);
-    stop(target, resizer).await;
+    target.stop().await;
 }
 
 #[tokio::test]
@@ -64,7 +59,7 @@ async fn a_failed_checkpoint_stops_a_grow_but_not_a_recall() {
     assert_eq!((recall.outcome, target.counts().ready), (Outcome::Done, 1));
     let Checkpoint::Failed(text) = recall.course.checkpoint else { panic!("it was said to have failed") };
     assert!(text.contains("500"), "{text}");
-    stop(target, resizer).await;
+    target.stop().await;
 }
 
 #[tokio::test]
@@ -76,7 +71,7 @@ async fn steps_that_stand_still_bring_the_former_size_back() {
     assert_eq!((report.outcome, report.workers), (Outcome::Restored, 1));
     assert!(report.course.times.restore.is_some());
     until_ready(&target, 1).await;
-    stop(target, resizer).await;
+    target.stop().await;
 }
 
 #[tokio::test]
@@ -91,5 +86,5 @@ async fn a_resize_that_was_broken_off_is_taken_up_again() {
     let report = resizer.resume(unfinished).await;
     assert_eq!((report.outcome, target.counts().ready), (Outcome::Done, 2));
     assert_eq!(resizer.unfinished().unwrap(), None);
-    stop(target, resizer).await;
+    target.stop().await;
 }

@@ -1,5 +1,6 @@
 //! Starts one replica's process and watches over it until it ends. When it should start or end is decided elsewhere.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{ExitStatus, Stdio};
@@ -46,6 +47,9 @@ impl SpawnError {
         matches!(self, Self::Spec(_))
     }
 }
+
+/// Ports asked of the system for one replica; it gives them at random, so even the second is hardly ever needed.
+const PORT_TRIES: u32 = 16;
 
 /// A process as it was started or found.
 #[derive(Debug)]
@@ -106,11 +110,16 @@ pub(super) struct Told {
 }
 
 /// Starts a replica in a process group of its own, on a port of its own.
-pub(super) fn spawn(spec: &ProcessSpec, index: u32, marker: &str) -> Result<Process, SpawnError> {
+pub(super) fn spawn(
+    spec: &ProcessSpec,
+    index: u32,
+    marker: &str,
+    taken: &BTreeSet<u16>,
+) -> Result<Process, SpawnError> {
     let program = spec.check().map_err(SpawnError::Spec)?;
     let log = logfile::open(&spec.log_file(index)).map_err(SpawnError::Log)?;
     let log_too = log.try_clone().map_err(SpawnError::Log)?;
-    let addr = free_port().map_err(SpawnError::Port)?;
+    let addr = free_port(taken).map_err(SpawnError::Port)?;
     let mut command = Command::new(program);
     command
         .args(spec.arguments(index, addr.port()))
@@ -137,10 +146,16 @@ pub(super) fn adopt(group: Group, port: u16) -> Process {
     Process { group: Arc::new(group), addr, leader: Leader::Adopted }
 }
 
-/// A port that is free now. Another program may take it before the replica does; then the replica fails to start and gets
-/// another.
-fn free_port() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// A port that is free now, and not that of a sibling that has yet to listen on it. Another program may take it before the
+/// replica does; then the replica fails to start and gets another.
+fn free_port(taken: &BTreeSet<u16>) -> io::Result<SocketAddr> {
+    for _ in 0..PORT_TRIES {
+        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        if !taken.contains(&addr.port()) {
+            return Ok(addr);
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 /// Watches over a process until it has ended and nothing of its group is left.

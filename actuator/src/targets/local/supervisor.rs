@@ -1,6 +1,6 @@
 //! Carries out what the [`Fleet`] asks for and tells it what happened. The only place that starts and signals replicas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tidegate_core::Timestamp;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::fleet::{Action, Fleet, Limits, Phase};
 use super::group::Group;
@@ -102,17 +103,19 @@ impl Supervisor {
     pub(super) async fn take_over(&mut self) -> Result<u32, StateError> {
         let entries = self.state.load(&self.spec.id);
         let mut adopted = Vec::new();
-        for entry in &entries {
-            if entry.digest != self.digest {
-                continue;
-            }
+        let mut asked = JoinSet::new();
+        for entry in entries.iter().filter(|entry| entry.digest == self.digest) {
             let Some(group) = Group::find(entry.pid, entry.started_ticks) else { continue };
-            let process = process::adopt(group, entry.port);
-            if process::is_ready(&self.spec, process.addr).await {
-                self.fleet.adopt(entry.index, clock::steady());
-                self.watch(entry.index, process);
-                adopted.push(entry.index);
-                self.tell(Some(entry.index), EventKind::Adopted);
+            let (index, process, spec) =
+                (entry.index, process::adopt(group, entry.port), Arc::clone(&self.spec));
+            asked.spawn(async move { (index, process::is_ready(&spec, process.addr).await, process) });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok((index, true, process)) = answer {
+                self.fleet.adopt(index, clock::steady());
+                self.watch(index, process);
+                adopted.push(index);
+                self.tell(Some(index), EventKind::Adopted);
             }
         }
         let swept =
@@ -190,7 +193,8 @@ impl Supervisor {
 
     fn spawn(&mut self, index: u32, now: Duration) {
         let marker = format!("{}{index}", self.state.workload_prefix(&self.spec.id));
-        match process::spawn(&self.spec, index, &marker) {
+        let taken: BTreeSet<u16> = self.running.values().map(|running| running.addr.port()).collect();
+        match process::spawn(&self.spec, index, &marker, &taken) {
             Ok(process) => {
                 self.spawn_problem = None;
                 self.watch(index, process);
