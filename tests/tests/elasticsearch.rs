@@ -1,5 +1,7 @@
 //! The Elasticsearch that the suite runs against is the real one: its security holds, and what was written outlives a restart.
 
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidegate_tests::servers::{Account, Elasticsearch};
@@ -32,6 +34,16 @@ async fn the_server_keeps_its_doors_and_its_data() {
     assert_eq!(status(create("logs-tidegate/_create/1")).await, StatusCode::CONFLICT);
     assert_eq!(status(create("metrics-x/_create/1")).await, StatusCode::FORBIDDEN);
     assert_eq!(status(server.request(Method::GET, "_cluster/state", shipper)).await, StatusCode::FORBIDDEN);
+
+    server.pause();
+    let hanging = server
+        .request(Method::GET, "logs-tidegate/_doc/1", shipper)
+        .timeout(Duration::from_secs(2))
+        .send()
+        .await;
+    assert!(hanging.expect_err("a paused server does not answer").is_timeout());
+    server.resume();
+    assert_eq!(status(server.request(Method::GET, "logs-tidegate/_doc/1", shipper)).await, StatusCode::OK);
 
     server.stop();
     assert!(

@@ -18,6 +18,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// What a process gets between TERM and KILL unless the test says otherwise.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// How often descendants are looked for and killed: a killed process of some size takes a moment to vanish, and its files are to be removed next.
+const KILL_ROUNDS: u32 = 250;
+
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A running (or ended) process.
@@ -138,8 +141,16 @@ impl Program {
             self.child.kill().ok();
             self.child.wait().ok();
         }
-        for pid_left in self.descendants() {
-            kill(pid(pid_left), Signal::SIGKILL).ok();
+        // Bounded: each round kills all there are, and what is killed starts nothing.
+        for _ in 0..KILL_ROUNDS {
+            let left = self.descendants();
+            if left.is_empty() {
+                return;
+            }
+            for id in left {
+                kill(pid(id), Signal::SIGKILL).ok();
+            }
+            thread::sleep(POLL);
         }
     }
 }
@@ -183,15 +194,7 @@ mod tests {
         }
         assert_eq!(program.descendants().len(), 1, "the sleeper that left the group is found");
         program.end();
-        let mut left = program.descendants();
-        for _ in 0..100 {
-            left = program.descendants();
-            if left.is_empty() {
-                break;
-            }
-            thread::sleep(POLL);
-        }
-        assert!(left.is_empty());
+        assert!(program.descendants().is_empty());
     }
 
     #[test]
