@@ -88,7 +88,7 @@ fn live(name: &str, traces: &[Trace]) -> Result<f64, Box<dyn Error>> {
         }
         store.checkpoint()?;
         loop {
-            let done = store.maintain(Timestamp::from_secs((day + 1) * DAY))?;
+            let done = store.maintain(Timestamp::from_secs((day + 1).min(days) * DAY))?;
             chunks = done.chunk_bytes;
             if done.chunks_expired == 0 {
                 break;

@@ -1,4 +1,4 @@
-//! A chunk: some hundred buckets of one series and tier, as compressed columns. Not where chunks are kept.
+//! A chunk: about a thousand buckets of one series and tier, as compressed columns. Not where chunks are kept.
 
 pub(crate) mod distributions;
 mod figures;

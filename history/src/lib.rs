@@ -9,7 +9,7 @@
 //!
 //! Every sample goes into one bucket (count, sum, min, max) of each of the four [tiers](Tier). Buckets that are not on disk yet live in
 //! memory, and their samples in a write-ahead table that each flush extends; every five minutes a checkpoint merges the buckets into
-//! chunks of some hundred buckets each, column by column through `pco`, and empties the write-ahead table in the same transaction.
+//! chunks of about a thousand buckets each, column by column through `pco`, and empties the write-ahead table in the same transaction.
 //!
 //! `redb` carries it because it is a single file in pure Rust with atomic, checksummed commits, and readers that see a snapshot
 //! without stopping the writer. `fjall` and `sled` spread over many files and run threads of their own, SQLite and LMDB need C and

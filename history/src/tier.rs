@@ -47,8 +47,8 @@ impl Tier {
         }
     }
 
-    /// Seconds in a chunk, a whole number of buckets of every coarser tier. Some hundred buckets carry a column's fixed cost, and few
-    /// enough are rewritten when a checkpoint adds to the newest chunk.
+    /// Seconds in a chunk, a whole number of buckets of every coarser tier. About a thousand buckets carry a column's fixed cost, and are few
+    /// enough to be rewritten when a checkpoint adds to the newest chunk.
     pub(crate) const fn chunk_seconds(self) -> i64 {
         match self {
             Self::Second => 900,

@@ -8,8 +8,9 @@ use super::{FORMAT, LEVEL, put_starts, take_format, take_starts};
 use crate::columns::{Column, Damaged, put_column, put_number, take_count};
 use crate::tier::Tier;
 
-/// Most filled buckets of all histograms of a chunk: every one of 901 histograms full would have 289,221.
-const FILLED_MAX: usize = 1 << 19;
+/// Most filled buckets of all histograms of a chunk or batch: the 52,000 histograms that memory takes between two flushes, all 321 buckets
+/// filled, have as many.
+const FILLED_MAX: usize = 1 << 24;
 
 /// Writes a chunk.
 pub(super) fn encode(tier: Tier, chunk_start: i64, histograms: &BTreeMap<i64, Histogram>) -> Vec<u8> {

@@ -212,3 +212,42 @@ fn memory_without_a_flush_is_bounded() {
     }
     assert_eq!(sum_of_counts(&store, 0, 400_000, 300), 4e5);
 }
+
+/// Leaves the store as a checkpoint does whose commit failed, whether or not it reached the disk.
+fn fail_a_checkpoint(store: &Store, landed: bool) {
+    let open = store.memory().open.clone();
+    let pending = store.memory().pending.clone();
+    let before = store.writer.lock().unwrap().checkpoint;
+    if landed {
+        store.checkpoint().unwrap();
+    }
+    let mut writer = store.writer.lock().unwrap();
+    let mut memory = store.memory();
+    memory.open = Default::default();
+    memory.pending = Default::default();
+    memory.sealing =
+        Some(std::sync::Arc::new(crate::memory::Sealing { checkpoint: before + 1, buckets: open }));
+    writer.checkpoint = before;
+    writer.limbo = Some(pending);
+    writer.broken = true;
+}
+
+#[test]
+fn a_failed_checkpoint_counts_once_whether_or_not_it_reached_the_disk() {
+    for landed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path(), StoreOptions::default(), at(0)).unwrap();
+        assert_eq!(store.append(&[sample(1, 1.0), sample(2, 1.0)]).stored, 2);
+        fail_a_checkpoint(&store, landed);
+        assert_eq!(sum_of_counts(&store, 0, 300, 1), 2.0, "landed {landed}");
+        assert_eq!(store.append(&[sample(2, 1.0)]).stored, 1);
+        assert_eq!(sum_of_counts(&store, 0, 300, 1), 3.0, "landed {landed}");
+        store.flush(at(3)).unwrap();
+        assert_eq!(sum_of_counts(&store, 0, 300, 1), 3.0, "landed {landed}");
+        drop(store);
+        let (store, _) = Store::open(dir.path(), StoreOptions::default(), at(0)).unwrap();
+        assert_eq!(sum_of_counts(&store, 0, 300, 1), 3.0, "landed {landed}");
+        store.checkpoint().unwrap();
+        assert_eq!(sum_of_counts(&store, 0, 300, 300), 3.0, "landed {landed}");
+    }
+}
