@@ -15,7 +15,7 @@ use crate::tier::Tier;
 
 /// Format of a chunk, its first byte.
 const FORMAT: u8 = 1;
-/// Compression level of `pco`: its default, beyond which a chunk shrinks by less than a hundredth and takes twice as long.
+/// Compression level of `pco`: its default.
 pub(crate) const LEVEL: usize = 8;
 
 /// What is kept in chunks: plain buckets or histograms.

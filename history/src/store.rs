@@ -41,7 +41,7 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 512 MiB and 50,000 series: some 2,000 workloads for half a year. Five minutes late, 10,000 records.
+    /// 512 MiB and 50,000 series: 2,000 workloads of 24 signals. Five minutes late, 10,000 records.
     fn default() -> Self {
         Self {
             bytes_max: 512 << 20,
@@ -131,7 +131,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in `dir`, making it where it is missing. A damaged database is moved aside and a new one begun, which [`Opened`]
-    /// says; `now` names it. Reads the whole file once to find damage: about a second per GiB.
+    /// says; `now` names it. Reads the whole file once to find damage.
     ///
     /// # Errors
     /// When the directory cannot be written, is in use by another process, or holds the database of a newer version.
