@@ -169,20 +169,32 @@ impl Fleet {
         self.pass_deadlines(now, load, &mut actions);
         self.balance(now, load, &mut actions);
         self.start_due(now, &mut actions);
+        // Again: the last that tried may have been let go just now.
+        self.note_health(now);
         actions
     }
 
-    /// A healthy run ends the row of failures: the replica's own, and the fleet's when it was not ready before the last.
+    /// A healthy run ends the row of failures: the replica's own, and the fleet's when it was not ready before the last. So
+    /// does as long a time in which nobody tried: the replicas that failed were scaled away.
     fn note_health(&mut self, now: Duration) {
         let proven = self.limits.healthy_run;
-        let mut recovered = false;
+        let mut recovered = !self.is_trying() && now >= self.last_failure + proven;
         for replica in self.replicas.values_mut().filter(|r| r.is_healthy(proven, now)) {
             replica.failures = 0;
             recovered |= replica.since >= self.last_failure;
         }
         if recovered {
             self.failures = 0;
+            self.blocked = false;
         }
+    }
+
+    /// Whether any replica is on its way to being ready.
+    fn is_trying(&self) -> bool {
+        let trying = |phase| {
+            matches!(phase, Phase::Waiting { .. } | Phase::Starting | Phase::Stopping { again: true, .. })
+        };
+        self.replicas.values().any(|replica| trying(replica.phase))
     }
 
     fn pass_deadlines(
@@ -316,11 +328,13 @@ impl Fleet {
         };
         let waiting_first = self.replicas.values().find(|r| matches!(r.phase, Phase::Waiting { .. }));
         let others = self.replicas.values().filter(|r| !matches!(r.phase, Phase::Waiting { .. }));
-        if careful {
+        let of_replicas = if careful {
             others.chain(waiting_first).filter_map(wake).min()
         } else {
             self.replicas.values().filter_map(wake).min()
-        }
+        };
+        let quiet = (unproven && !self.is_trying()).then_some(self.last_failure + self.limits.healthy_run);
+        of_replicas.into_iter().chain(quiet).min()
     }
 
     pub(super) const fn is_looping(&self) -> bool {

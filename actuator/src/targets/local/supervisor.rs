@@ -302,6 +302,10 @@ impl Supervisor {
 
     /// First to whoever sends requests, then to whoever watches.
     fn publish(&mut self) {
+        if self.fleet.failures() == 0 {
+            self.spawn_problem = None;
+            self.never_ready = false;
+        }
         let looping = self.fleet.is_looping();
         if std::mem::replace(&mut self.looping, looping) != looping {
             self.tell(None, EventKind::CrashLoop(looping));

@@ -1,6 +1,7 @@
 //! Turns of a fleet, without processes.
 
 use super::*;
+use proptest::prelude::*;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -154,6 +155,25 @@ fn a_replica_that_ran_before_the_failures_proves_nothing() {
 }
 
 #[test]
+fn a_crash_loop_ends_when_those_that_failed_were_scaled_away() {
+    let mut fleet = ready(1);
+    fleet.want(3);
+    fleet.step(at(100.0), &idle);
+    for n in 0..3 {
+        fleet.exited(1, false, at(101.0 + f64::from(n) * 2.0));
+        fleet.step(at(101.0 + f64::from(n) * 2.0 + 1.9), &idle);
+    }
+    assert!(fleet.is_looping());
+    fleet.want(1);
+    fleet.step(at(107.0), &idle);
+    fleet.exited(2, false, at(107.1));
+    fleet.exited(1, false, at(107.1));
+    assert_eq!(fleet.wake_at(at(108.0)), Some(at(165.0)));
+    fleet.step(at(165.0), &idle);
+    assert!(!fleet.is_looping());
+}
+
+#[test]
 fn an_end_after_a_healthy_run_is_answered_at_once() {
     let mut fleet = ready(1);
     fleet.exited(0, false, at(61.0));
@@ -212,4 +232,79 @@ fn scaling_below_a_restarting_replica_does_not_start_it_again() {
     assert_eq!(fleet.step(at(1.1), &idle), []);
     fleet.exited(0, false, at(1.2));
     assert!(fleet.is_empty());
+}
+
+/// Something that happens to a fleet.
+#[derive(Debug, Clone)]
+enum Happening {
+    Want(u32),
+    Ready(u32),
+    Unready(u32),
+    Exited(u32, bool),
+    Unhealthy(u32),
+    SpawnFails(u32, bool),
+}
+
+fn happenings() -> impl Strategy<Value = Vec<(u32, Happening)>> {
+    let index = || 0u32..6;
+    let one = prop_oneof![
+        (0u32..6).prop_map(Happening::Want),
+        index().prop_map(Happening::Ready),
+        index().prop_map(Happening::Unready),
+        (index(), any::<bool>()).prop_map(|(i, ok)| Happening::Exited(i, ok)),
+        index().prop_map(Happening::Unhealthy),
+        (index(), any::<bool>()).prop_map(|(i, lasting)| Happening::SpawnFails(i, lasting)),
+    ];
+    proptest::collection::vec((0u32..40_000, one), 0..60)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_number_is_kept_and_nothing_spins(course in happenings()) {
+        let mut fleet = fleet();
+        let mut now = at(0.0);
+        for (pause_ms, happening) in course {
+            now += Duration::from_millis(pause_ms.into());
+            match happening {
+                Happening::Want(n) => fleet.want(n),
+                Happening::Ready(i) => {
+                    fleet.ready(i, now);
+                }
+                Happening::Unready(i) => fleet.unready(i, now),
+                Happening::Exited(i, ok) => fleet.exited(i, ok, now),
+                Happening::Unhealthy(i) => {
+                    fleet.unhealthy(i, now);
+                }
+                Happening::SpawnFails(i, lasting) => {
+                    if fleet.replicas.get(&i).is_some_and(|r| r.phase == Phase::Starting) {
+                        fleet.spawn_failed(i, lasting, now);
+                    }
+                }
+            }
+            let looping = fleet.is_looping();
+            let spawned = fleet.step(now, &idle).iter().filter(|a| matches!(a, Action::Spawn(_))).count();
+            let kept = fleet.replicas.values().filter(|r| r.phase.is_kept()).count();
+            prop_assert_eq!(kept, fleet.wanted as usize);
+            prop_assert!(!looping || !fleet.is_looping() || spawned <= 1);
+            prop_assert!(fleet.wake_at(now).is_none_or(|wake| wake > now), "it would wake at once, for ever");
+        }
+        // Every process that is asked to end does, every other becomes ready: then the wanted number is there.
+        for _ in 0..40 {
+            now += Duration::from_secs(31);
+            let indices: Vec<u32> = fleet.replicas.keys().copied().collect();
+            for index in indices {
+                match fleet.replicas[&index].phase {
+                    Phase::Stopping { .. } => fleet.exited(index, false, now),
+                    Phase::Starting => {
+                        fleet.ready(index, now);
+                    }
+                    _ => {}
+                }
+            }
+            fleet.step(now, &idle);
+        }
+        let counts = fleet.counts();
+        prop_assert_eq!((counts.ready, counts.held()), (fleet.wanted, fleet.wanted));
+        prop_assert!(!fleet.is_looping());
+    }
 }
