@@ -39,7 +39,7 @@ pub(super) struct Api {
     /// Ends the event streams when the server stops.
     pub(super) closing: CancellationToken,
     pub(super) listeners: Arc<Semaphore>,
-    questions: Semaphore,
+    questions: Arc<Semaphore>,
     document: String,
 }
 
@@ -51,7 +51,7 @@ impl Api {
             guard,
             closing: CancellationToken::new(),
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
-            questions: Semaphore::new(QUESTIONS_MAX),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             document,
         })
     }
@@ -61,13 +61,17 @@ impl Api {
         &self,
         question: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let turn = self.questions.acquire().await;
+        let turn = Arc::clone(&self.questions).acquire_owned().await;
         let backend = Arc::clone(&self.backend);
-        let answer = tokio::task::spawn_blocking(move || question(backend.as_ref())).await;
-        drop(turn);
-        answer.map_err(|error| {
+        let answer = tokio::task::spawn_blocking(move || {
+            // Held until the backend has answered, even when nobody waits for that any more.
+            let _turn = turn;
+            question(backend.as_ref())
+        });
+        answer.await.map_err(|error| {
             tracing::error!(%error, "an answer was not finished");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made; the log says why")
+            let detail = "the answer could not be made; the log says why";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
         })
     }
 }

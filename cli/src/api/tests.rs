@@ -12,6 +12,9 @@ use std::sync::Arc;
 use self::fake::Fake;
 use super::{Bound, Listen};
 
+/// The demand of the made-up serving workload.
+const DEMAND: tidegate_core::Signal = tidegate_core::Signal::RequestsPerSecond;
+
 /// A service that ends with the test.
 struct Service {
     addr: SocketAddr,

@@ -314,7 +314,7 @@ impl Backend for Fake {
                 unit: "req/s".into(),
                 source: "learned".into(),
             }),
-            lead_time: serve.then(|| LeadTime { p50_s: Some(7.9), p90_s: Some(12.4), starts: 23 }),
+            lead_time: serve.then_some(LeadTime { p50_s: Some(7.9), p90_s: Some(12.4), starts: 23 }),
             league: if serve {
                 vec![
                     row("mix", Some(0.71), true),

@@ -92,7 +92,8 @@ async function series() {
   const workload = state.workloads.get(id);
   const forecast = workload?.role === "serving" ? await get(workloadPath(id, "/forecast")) : null;
   const now = Date.now();
-  const view = viewOf(now, state.span, reach(forecast, now));
+  const preloaded = state.about.history_preloaded && workload ? Date.parse(state.about.started_at) : 0;
+  const view = { ...viewOf(now, state.span, reach(forecast, now)), preloaded };
   const rows = workload ? await workloadRows(workload, state.detail, forecast, view) : await nodeRows(view);
   if (id !== state.selected) return;
   showLegend(workload?.role ?? "node");
@@ -125,7 +126,7 @@ function offerRanges(day) {
   const spans = day < 86400
     ? [[day / 4, "¼ day"], [day, "1 day"], [day * 2, "2 days"]]
     : [[3600, "1 h"], [21600, "6 h"], [86400, "1 day"], [604800, "7 days"]];
-  state.span = day < 86400 ? day : spans[1][0];
+  state.span = day < 86400 ? day : spans[0][0];
   const place = slot("ranges");
   const buttons = spans.map(([span, name]) => h("button", {
     type: "button", class: "quiet", "data-testid": "range", "data-span": span, "aria-pressed": String(span === state.span), title: day < 86400 ? `${duration(span)} by the clock` : null,

@@ -95,10 +95,24 @@ function layout(rows, view, range, width) {
     line: { color: colour("now"), width: 1 },
   });
   out.annotations.push({
-    text: "now", xref: "x", x: local(view.now), yref: "paper", y: 1, yanchor: "bottom", showarrow: false,
+    text: "now", xref: "x", x: local(view.now), yref: "paper", y: 1, xanchor: "right", yanchor: "top", showarrow: false, xshift: -1,
     font: { size: 10, color: colour("muted") },
   });
+  if (view.preloaded > view.from) markPreloaded(out, view);
   return out;
+}
+
+/** Shades what was there before the start: it was not seen, but made up or imported. */
+function markPreloaded(out, view) {
+  const until = local(view.preloaded);
+  out.shapes.push({
+    type: "rect", xref: "x", x0: local(view.from), x1: until, yref: "paper", y0: 0, y1: 1, layer: "below",
+    fillcolor: faded("muted", 0.07), line: { width: 0 },
+  });
+  out.annotations.push({
+    text: "preloaded", xref: "x", x: until, yref: "paper", y: 1, xanchor: "right", yanchor: "top", showarrow: false, xshift: -1,
+    font: { size: 10, color: colour("muted") },
+  });
 }
 
 const config = () => ({

@@ -34,25 +34,22 @@ export function setAttr(element, name, value) {
  * whether it is open; `make` makes the element of a new one, `update` shows what changed.
  */
 export function keyed(parent, items, keyOf, make, update = () => {}) {
-  const old = new Map();
+  const keys = items.map((item) => String(keyOf(item)));
+  const wanted = new Set(keys);
+  const there = new Map();
   for (const child of [...parent.children]) {
-    if (child.dataset.key === undefined) child.remove();
-    else old.set(child.dataset.key, child);
+    // What is not wanted goes first: moving the others around it would take their focus.
+    if (wanted.has(child.dataset.key)) there.set(child.dataset.key, child);
+    else child.remove();
   }
   let place = parent.firstElementChild;
-  for (const item of items) {
-    const key = String(keyOf(item));
-    let element = old.get(key);
-    if (element) old.delete(key);
-    else {
-      element = make(item);
-      element.dataset.key = key;
-    }
+  items.forEach((item, i) => {
+    const element = there.get(keys[i]) ?? make(item);
+    element.dataset.key = keys[i];
     update(element, item);
     if (element === place) place = place.nextElementSibling;
     else parent.insertBefore(element, place);
-  }
-  for (const gone of old.values()) gone.remove();
+  });
 }
 
 /** Replaces the children of `parent` when what is shown differs from last time. */

@@ -26,7 +26,7 @@ function row(workload, select) {
 
 function updateRow(element, workload, selected) {
   const [name, role, mode, ready, wanted, starting, demand, slo, bottleneck, conditions] = element.cells;
-  setAttr(element, "aria-selected", String(workload.id === selected));
+  setAttr(element, "aria-current", workload.id === selected ? "true" : null);
   setAttr(name.firstElementChild, "aria-pressed", String(workload.id === selected));
   setAttr(role.firstElementChild, "data-role", workload.role);
   setText(role.firstElementChild, workload.role);
