@@ -11,6 +11,8 @@ mod event;
 mod fleet;
 mod lead;
 mod serving;
+#[cfg(test)]
+mod tests;
 mod training;
 
 pub use brain::{Brain, History, Snapshot};

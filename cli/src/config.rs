@@ -5,8 +5,8 @@ mod file;
 mod find;
 mod yaml;
 
-pub(crate) use check::{ConfigError, Loaded, load, parse};
+pub(crate) use check::{ConfigError, Loaded, load};
 pub(crate) use file::{
-    CheckpointHook, Config, Elasticsearch, Logs, Metrics, Process, Scrape, Sink, Workload,
+    CheckpointHook, Config, Elasticsearch, Gateway, Metrics, Pool, Process, ScrapeHow, Sink, Workload,
 };
 pub(crate) use find::{find, usual_places};

@@ -1,2 +1,121 @@
-//! placeholder
-fn main() {}
+//! `tidegate`: the binary. Parses the command line, sets up logging, runs one command, and turns its end into an exit status.
+
+mod api;
+mod args;
+mod check;
+mod client;
+mod clock;
+mod config;
+mod explain;
+mod forecast;
+mod load;
+mod logs;
+mod output;
+mod reference;
+mod trace;
+mod up;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Command, Sample};
+
+/// Exit status for a wrong command line or configuration (`EX_USAGE` of sysexits).
+const USAGE: u8 = 64;
+/// Exit status of a one-shot command that was interrupted: 128 + SIGINT, as shells report it.
+const INTERRUPTED: u8 = 130;
+
+/// An error that is the user's to mend: ends with status 64.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            // Nothing is left to tell a closed terminal.
+            drop(error.print());
+            return if wrong { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    log_to_stderr(&args);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: failed to start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(run(args.command));
+    // A blocking read that never ends must not keep the program from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    status
+}
+
+fn log_to_stderr(args: &Args) {
+    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if args.log_json {
+        builder.json().init();
+    } else {
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}
+
+async fn run(command: Command) -> ExitCode {
+    let ended = match command {
+        // Servers take care of signals themselves: they drain and end with 0.
+        Command::Up(args) => up::run(*args).await,
+        Command::Sample(Sample::DigitsServe(args)) => {
+            tidegate_digits::serve::run(args).await.map_err(Into::into)
+        }
+        Command::Sample(Sample::DigitsTrain(args)) => {
+            tidegate_digits::train::run(args).await.map_err(Into::into)
+        }
+        // Prints its summary when it is interrupted.
+        Command::Load(args) => load::run(args).await,
+        other => tokio::select! {
+            ended = one_shot(other) => ended,
+            _ = tokio::signal::ctrl_c() => return ExitCode::from(INTERRUPTED),
+        },
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<load::Interrupted>() => ExitCode::from(INTERRUPTED),
+        Err(error) => tell(&error),
+    }
+}
+
+async fn one_shot(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Check(args) => check::run(args).await,
+        Command::Forecast(args) => tokio::task::spawn_blocking(move || forecast::run(&args)).await?,
+        Command::Explain(args) => explain::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Reference { page } => output::say(reference::page(page).trim_end()),
+        Command::Up(_) | Command::Sample(_) | Command::Load(_) => unreachable!("these are run before"),
+    }
+}
+
+/// Prints the error with its whole chain; a configuration or usage error ends with 64, any other with 1.
+fn tell(error: &anyhow::Error) -> ExitCode {
+    let usage = error.chain().any(|cause| cause.is::<Usage>() || cause.is::<config::ConfigError>());
+    eprintln!("error: {error:#}");
+    ExitCode::from(if usage { USAGE } else { 1 })
+}

@@ -90,6 +90,7 @@ signals! {
     StepsPerSecond, "steps_per_second", Workload, PerSecond, [Workload], "Training steps per second.";
     SamplesPerSecond, "samples_per_second", Workload, PerSecond, [Workload], "Training samples worked through per second, all workers together.";
     StepSeconds, "step_seconds", Workload, Seconds, [Workload], "Mean duration of a training step.";
+    WorkersLost, "workers_lost", Workload, One, [Workload], "Workers' worth of training speed that a resize costs at this moment.";
     Loss, "loss", Workload, One, [Workload], "Training loss as the job reports it.";
     LogErrorsPerSecond, "log_errors_per_second", Workload, PerSecond, [Workload], "Log lines of level error or worse, per second.";
     CpuBusyRatio, "cpu_busy_ratio", Node, Ratio, [], "Share of CPU time not idle, all cores together.";

@@ -78,6 +78,13 @@ impl LatestValues {
         givers.values().find_map(|values| values.get(subject)?.get(&signal).copied())
     }
 
+    /// The latest value that this giver told, whatever others tell.
+    #[must_use]
+    pub fn get_from(&self, giver: Giver, subject: &Subject, signal: Signal) -> Option<Latest> {
+        let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
+        givers.get(&giver)?.get(subject)?.get(&signal).copied()
+    }
+
     /// Every value not older than `age_max` at `now`, once per subject and signal, in no order. Gives what `take` makes of each.
     pub fn fresh<T>(
         &self,

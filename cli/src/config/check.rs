@@ -54,7 +54,8 @@ pub(crate) struct Loaded {
 
 /// Reads and checks a file.
 pub(crate) fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let config = parse(&text).map_err(|faults| ConfigError::Wrong { path: path.into(), faults })?;
     Ok(Loaded { path: path.into(), config })
 }
@@ -67,7 +68,9 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Fault>> {
     if faults.is_empty() {
         match serde_json::from_value::<Config>(document.value.clone()) {
             Ok(config) => {
-                faults.extend(semantic_faults(&config).into_iter().map(|(path, text)| fault(&document, path, text)));
+                faults.extend(
+                    semantic_faults(&config).into_iter().map(|(path, text)| fault(&document, path, text)),
+                );
                 if faults.is_empty() {
                     return Ok(config);
                 }
@@ -95,12 +98,16 @@ fn faults_of(document: &Document, schema: &Value, error: &ValidationError<'_>) -
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
             .iter()
-            .map(|name| fault(document, format!("{path}/{}", escape(name)), unknown_field(name, schema, error)))
+            .map(|name| {
+                fault(document, format!("{path}/{}", escape(name)), unknown_field(name, schema, error))
+            })
             .collect(),
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             // An optional part: what counts is what is wrong with it when it is there, not that it might be absent.
-            let present = context.iter().find(|branch| !branch.iter().any(|inner| refuses_whole(inner, error)));
-            let inner = present.map(|branch| branch.iter().flat_map(|inner| faults_of(document, schema, inner)).collect());
+            let present =
+                context.iter().find(|branch| !branch.iter().any(|inner| refuses_whole(inner, error)));
+            let inner = present
+                .map(|branch| branch.iter().flat_map(|inner| faults_of(document, schema, inner)).collect());
             inner.unwrap_or_else(|| vec![fault(document, path, error.to_string())])
         }
         kind => vec![fault(document, path, expectation(kind, error))],
@@ -137,8 +144,12 @@ fn definition_of(path: &str) -> String {
 fn expectation(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> String {
     let got = error.instance();
     match kind {
-        ValidationErrorKind::Required { property } => format!("`{}` is missing", property.as_str().unwrap_or("?")),
-        ValidationErrorKind::Type { kind: TypeKind::Single(expected) } => format!("expected {expected}, got {got}"),
+        ValidationErrorKind::Required { property } => {
+            format!("`{}` is missing", property.as_str().unwrap_or("?"))
+        }
+        ValidationErrorKind::Type { kind: TypeKind::Single(expected) } => {
+            format!("expected {expected}, got {got}")
+        }
         ValidationErrorKind::Pattern { pattern } if pattern.contains("ms|s|m|h|d") => {
             format!("expected a length of time such as 250ms, 30s, 5m or 1h30m, got {got}")
         }
@@ -173,7 +184,9 @@ fn semantic_faults(config: &Config) -> Vec<(String, String)> {
     if config.pool.is_some_and(|pool| pool.slots == 0) {
         faults.push(("/pool/slots".into(), "expected at least 1".into()));
     }
-    if config.listen.is_some_and(|addr| !addr.ip().is_loopback()) && (config.tls.is_none() || config.tokens.is_none()) {
+    if config.listen.is_some_and(|addr| !addr.ip().is_loopback())
+        && (config.tls.is_none() || config.tokens.is_none())
+    {
         faults.push(("/listen".into(), "an address beyond loopback needs `tls` and `tokens`".into()));
     }
     faults

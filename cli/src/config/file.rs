@@ -220,7 +220,8 @@ impl Gateway {
 
     /// At `listen`, with every default.
     pub(crate) fn at(listen: SocketAddr) -> Self {
-        let (queue, wait_max, timeout) = (Self::queue_default(), Self::wait_max_default(), Self::timeout_default());
+        let (queue, wait_max, timeout) =
+            (Self::queue_default(), Self::wait_max_default(), Self::timeout_default());
         Self { listen, queue, wait_max, timeout }
     }
 }

@@ -9,7 +9,10 @@ const NAME: &str = "tidegate.yaml";
 pub(crate) fn usual_places(config_home: Option<&Path>, home: Option<&Path>) -> Vec<PathBuf> {
     let user = config_home.map(Path::to_path_buf).or_else(|| home.map(|home| home.join(".config")));
     let user = user.map(|dir| dir.join("tidegate").join(NAME));
-    [Some(PathBuf::from(NAME)), user, Some(Path::new("/etc/tidegate").join(NAME))].into_iter().flatten().collect()
+    [Some(PathBuf::from(NAME)), user, Some(Path::new("/etc/tidegate").join(NAME))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The first of the places that has a file.
@@ -25,7 +28,10 @@ mod tests {
     fn the_working_directory_comes_first() {
         let places = usual_places(None, Some(Path::new("/home/me")));
         let texts: Vec<_> = places.iter().map(|p| p.to_str().unwrap()).collect();
-        assert_eq!(texts, ["tidegate.yaml", "/home/me/.config/tidegate/tidegate.yaml", "/etc/tidegate/tidegate.yaml"]);
+        assert_eq!(
+            texts,
+            ["tidegate.yaml", "/home/me/.config/tidegate/tidegate.yaml", "/etc/tidegate/tidegate.yaml"]
+        );
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(NAME);
         std::fs::write(&file, "").unwrap();

@@ -33,7 +33,8 @@ impl Document {
             let mark = error.marker();
             (Position { line: mark.line(), column: mark.col() + 1 }, error.info().to_owned())
         })?;
-        let mut document = Self { value: Value::Object(Map::new()), values: HashMap::new(), keys: HashMap::new() };
+        let mut document =
+            Self { value: Value::Object(Map::new()), values: HashMap::new(), keys: HashMap::new() };
         if documents.len() > 1 {
             let at = position(&documents[1]);
             return Err((at, "expected one document, found another".into()));
@@ -47,7 +48,12 @@ impl Document {
         Ok(document)
     }
 
-    fn convert(&mut self, node: &MarkedYaml<'_>, pointer: &str, depth: usize) -> Result<Value, (Position, String)> {
+    fn convert(
+        &mut self,
+        node: &MarkedYaml<'_>,
+        pointer: &str,
+        depth: usize,
+    ) -> Result<Value, (Position, String)> {
         let at = position(node);
         if depth > DEPTH_MAX {
             return Err((at, format!("nested more than {DEPTH_MAX} levels deep")));
@@ -102,9 +108,8 @@ fn scalar_value(scalar: &Scalar<'_>) -> Value {
         Scalar::Null => Value::Null,
         Scalar::Boolean(word) => Value::Bool(*word),
         Scalar::Integer(number) => Value::Number((*number).into()),
-        Scalar::FloatingPoint(number) => {
-            Number::from_f64(number.into_inner()).map_or_else(|| Value::String(number.to_string()), Value::Number)
-        }
+        Scalar::FloatingPoint(number) => Number::from_f64(number.into_inner())
+            .map_or_else(|| Value::String(number.to_string()), Value::Number),
         Scalar::String(text) => Value::String(text.to_string()),
     }
 }

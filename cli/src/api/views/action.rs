@@ -69,7 +69,7 @@ pub(crate) struct AlertOutcome {
 }
 
 /// A fault that can be tried in the demo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
     /// Ends one replica at once.

@@ -138,7 +138,7 @@ export function figure(element) {
   async function draw(rows, view) {
     last = [rows, view];
     const Plotly = await plotly();
-    if (held || last[0] !== rows) return;
+    if (held || last[0] !== rows || !rows.length) return;
     if (!ready) element.replaceChildren();
     const traces = rows.flatMap((row, i) => row.traces.map((trace) => ({ ...trace, xaxis: "x", yaxis: axisName(i, "y") })));
     const range = chosen ?? [local(view.from), local(view.to)];

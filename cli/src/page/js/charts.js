@@ -124,11 +124,13 @@ export async function nodeRows(view) {
   const [cpu, memory, ...pressure] = await Promise.all(wanted.map((signal) => series(base, signal, view)));
   const names = ["CPU", "memory", "disk"];
   const hues = ["demand", "latency", "wanted"];
-  return [
+  const rows = [
     { title: "CPU busy", weight: 1.4, tickformat: ".0%", traces: [line("CPU busy", cpu, "demand", { hovertemplate: "%{y:.1%}<extra>%{fullData.name}</extra>" })] },
     { title: "Memory available, bytes", weight: 1, tickformat: ".3~s", traces: [line("memory available", memory, "latency", { hovertemplate: "%{y:.3s}B<extra>%{fullData.name}</extra>" })] },
     { title: "Pressure: share of time in which some task waited", weight: 1, tickformat: ".0%", traces: pressure.map((data, i) => line(names[i], data, hues[i])) },
   ];
+  // Not every kernel tells of pressure: a row without any value would only puzzle.
+  return rows.filter(({ traces }) => traces.some(({ y }) => y.some((value) => value !== null)));
 }
 
 /** What the colours of a chart mean: [name, colour, style]. */

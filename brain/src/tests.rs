@@ -1,0 +1,220 @@
+//! Whole days through a brain and through a fleet: what it sees is made here, second by second.
+
+use std::time::Duration;
+
+use tidegate_core::{
+    Policy, ReasonCode, ReplicaCounts, Series, ServingPolicy, Timestamp, TrainingPolicy, WorkloadId,
+};
+
+use crate::{Brain, Event, Fleet, Flow, History, Progress, ResizeOutcome, Seen};
+
+const DAY_S: i64 = 600;
+const STEP: Duration = Duration::from_secs(5);
+
+fn id(name: &str) -> WorkloadId {
+    WorkloadId::local(name).unwrap()
+}
+
+fn serving() -> ServingPolicy {
+    serde_json::from_str(
+        r#"{"mode":"active","replicas":{"min":1,"max":12},"slo":{"latency":"500ms","target":0.99},
+            "capacity":{"requestsPerSecond":20},"forecast":{"step":"5s","seasons":["10m"]},
+            "scaling":{"leadTime":"8s","scaleDownHold":"20s","flapWindow":"15s","scaleDownsPerHourMax":500}}"#,
+    )
+    .unwrap()
+}
+
+fn training() -> TrainingPolicy {
+    serde_json::from_str(
+        r#"{"mode":"active","workers":{"min":1,"max":10},"growHold":"30s","resizesPerHourMax":100}"#,
+    )
+    .unwrap()
+}
+
+/// A day with a steep morning: 12 req/s until a quarter of it, 120 req/s from a third to two thirds.
+fn rate(second: i64) -> f64 {
+    let phase = second.rem_euclid(DAY_S);
+    let (rise, fall) = ((phase - 150) as f64 / 50.0, (phase - 400) as f64 / 50.0);
+    12.0 + 108.0 * (rise.clamp(0.0, 1.0) - fall.clamp(0.0, 1.0))
+}
+
+fn history(days: i64) -> History {
+    let steps = days * DAY_S / 5;
+    let start = Timestamp::from_secs(-days * DAY_S);
+    let value = |k: i64| {
+        // A little chance, so that residuals are not all zero.
+        let chance = f64::from(u32::try_from((k * 7919).rem_euclid(13)).unwrap()) - 6.0;
+        Some(rate(k * 5 - days * DAY_S) * (1.0 + chance / 200.0))
+    };
+    History { demand: Some(Series::from_values(start, STEP, (0..steps).map(value))) }
+}
+
+fn look(second: i64, replicas: ReplicaCounts) -> Seen {
+    let arrivals = rate(second);
+    let served = arrivals.min(f64::from(replicas.ready) * 24.0);
+    let flow = Flow {
+        window: Duration::from_secs(1),
+        arrivals,
+        completed: served,
+        ended: Some(arrivals),
+        missed: Some(arrivals - served),
+    };
+    let at = Timestamp::from_secs(second);
+    Seen { at, replicas, flow: Some(flow), in_flight: None, queued: Some(0.0), lost: 0, crash_loop: false }
+}
+
+fn size(n: u32) -> ReplicaCounts {
+    ReplicaCounts { wanted: n, ready: n, starting: 0, draining: 0 }
+}
+
+/// Runs the seconds with replicas that are ready 8 s after they are asked for; gives the size in force at each second.
+fn run(brain: &mut Brain, seconds: std::ops::Range<i64>) -> Vec<u32> {
+    let (mut wanted, mut ordered) = (1, Vec::<(i64, u32)>::new());
+    let mut sizes = Vec::new();
+    for second in seconds {
+        ordered.retain(|(at, _)| *at + 8 > second);
+        let starting = ordered.iter().map(|(_, n)| n).sum::<u32>().min(wanted);
+        brain.ingest(Event::Seen(look(
+            second,
+            ReplicaCounts { wanted, ready: wanted - starting, starting, draining: 0 },
+        )));
+        let (plan, _) = brain.tick(Timestamp::from_secs(second), None);
+        if plan.replicas > wanted {
+            ordered.push((second, plan.replicas - wanted));
+        }
+        wanted = plan.replicas;
+        sizes.push(wanted);
+    }
+    sizes
+}
+
+#[test]
+fn with_two_days_of_history_it_goes_up_before_the_rise() {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), history(2));
+    let sizes = run(&mut brain, 0..300);
+    let before_the_rise = sizes[148];
+    assert!(
+        before_the_rise >= 2,
+        "12 req/s need one replica; the forecast should have asked for more, got {before_the_rise}"
+    );
+    assert!(brain.forecast().is_some());
+    assert!(brain.league().iter().any(|standing| standing.in_use));
+    assert!(sizes[290] >= 6);
+}
+
+#[test]
+fn without_history_it_follows_what_it_sees_and_says_that_it_has_no_forecast() {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), History::default());
+    let sizes = run(&mut brain, 0..20);
+    assert_eq!(sizes[19], 1);
+    assert!(brain.plan().unwrap().has(ReasonCode::NoForecast));
+    let sizes = run(&mut brain, 140..260);
+    assert!(*sizes.last().unwrap() >= 6, "{sizes:?}");
+}
+
+#[test]
+fn with_forecasting_off_it_never_forecasts() {
+    let mut policy = serving();
+    policy.forecast.enabled = false;
+    let mut brain = Brain::new(id("a"), Policy::Serving(policy), history(2));
+    let sizes = run(&mut brain, 0..149);
+    assert_eq!(sizes.last(), Some(&1));
+    assert!(brain.forecast().is_none() && brain.plan().unwrap().has(ReasonCode::ForecastOff));
+}
+
+#[test]
+fn the_same_events_give_the_same_plans() {
+    let make = || Brain::new(id("a"), Policy::Serving(serving()), history(2));
+    assert_eq!(run(&mut make(), 0..200), run(&mut make(), 0..200));
+}
+
+#[test]
+fn a_restart_keeps_what_was_learned() {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), history(2));
+    for secs in [6, 6, 7] {
+        brain.ingest(Event::Started { at: Timestamp::EPOCH, start_up: Duration::from_secs(secs) });
+    }
+    run(&mut brain, 0..260);
+    let text = serde_json::to_string(&brain.snapshot()).unwrap();
+    let again = Brain::new(id("a"), Policy::Serving(serving()), history(2))
+        .restored(serde_json::from_str(&text).unwrap());
+    assert_eq!((again.lead(), again.capacity()), (brain.lead(), brain.capacity()));
+    assert_eq!(again.decisions().count(), brain.decisions().count());
+}
+
+#[test]
+fn metrics_that_stop_hold_the_size_and_are_named() {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), History::default());
+    run(&mut brain, 200..260);
+    let held = brain.counts().wanted;
+    for second in 260..300 {
+        let blind = Seen { flow: None, queued: None, ..look(second, size(held)) };
+        brain.ingest(Event::Seen(blind));
+        assert_eq!(brain.tick(Timestamp::from_secs(second), None).0.replicas, held);
+    }
+    assert!(brain.plan().unwrap().has(ReasonCode::DemandStale));
+}
+
+fn progress(second: i64, workers: u32) -> Event {
+    let at = Timestamp::from_secs(second);
+    let samples_per_second = Some(f64::from(workers) * 100.0);
+    Event::Progress(Progress {
+        at,
+        workers: size(workers),
+        samples_per_second,
+        steps_per_second: Some(5.0),
+        resizing: false,
+    })
+}
+
+#[test]
+fn training_yields_before_the_rise_and_comes_back_at_the_ebb() {
+    let serve = Brain::new(id("serve"), Policy::Serving(serving()), history(2));
+    let train = Brain::new(id("train"), Policy::Training(training()), History::default());
+    let mut fleet = Fleet::new([serve, train], Some(12));
+    let (mut serving, mut workers) = (1, 1);
+    let mut at = |fleet: &mut Fleet, second: i64| {
+        fleet.get_mut(&id("serve")).unwrap().ingest(Event::Seen(look(second, size(serving))));
+        fleet.get_mut(&id("train")).unwrap().ingest(progress(second, workers));
+        let plans = fleet.tick(Timestamp::from_secs(second));
+        serving = plans[&id("serve")].0.replicas;
+        workers = plans[&id("train")].0.replicas;
+        (serving, workers)
+    };
+    let all: Vec<_> = (0..DAY_S).map(|second| at(&mut fleet, second)).collect();
+    let most = |range: std::ops::Range<usize>| all[range].iter().map(|(_, workers)| *workers).max().unwrap();
+    assert!(most(20..90) >= 8, "the night belongs to training: {:?}", &all[20..90]);
+    assert!(all[205].1 <= 5, "serving needs most of the pool at the peak: {:?}", all[205]);
+    assert!(most(520..600) >= 8, "training comes back: {:?}", &all[520..600]);
+    assert!(
+        all.iter().all(|(serving, workers)| serving + workers <= 13),
+        "one round of grace while a worker leaves"
+    );
+}
+
+#[test]
+fn a_resize_that_failed_is_named_and_not_tried_again_at_once() {
+    let mut train = Brain::new(id("train"), Policy::Training(training()), History::default());
+    train.ingest(progress(0, 2));
+    train.ingest(Event::Resized {
+        at: Timestamp::EPOCH,
+        took: Duration::from_secs(3),
+        outcome: ResizeOutcome::CheckpointFailed,
+    });
+    let (plan, decision) = train.take(Timestamp::from_secs(1), None);
+    assert_eq!(plan.replicas, 2);
+    assert!(plan.has(ReasonCode::CheckpointFailed) && decision.is_some());
+    assert_eq!(train.take(Timestamp::from_secs(60), None).0.replicas, 10);
+}
+
+#[test]
+fn zz_look() {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), history(2));
+    for end in [20, 60, 120, 148, 300] {
+        run(&mut brain, end-5..end);
+        let f = brain.forecast().unwrap();
+        println!("at {end}: {} score {:?}", f.model, f.score);
+        for k in [0usize, 2, 5, 11, 20, 40] { println!("  k={k} q50 {:.1} q95 {:.1} q99 {:.1} max q50 {:.1} q95 {:.1} q99 {:.1} truth {:.1}", f.steps[k].quantile(0.5), f.steps[k].quantile(0.95), f.steps[k].quantile(0.99), f.window_max[k].quantile(0.5), f.window_max[k].quantile(0.95), f.window_max[k].quantile(0.99), rate(end + 5*k as i64)); }
+    }
+    for s in brain.league() { println!("{:?}", s); }
+}

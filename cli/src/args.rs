@@ -1,0 +1,287 @@
+//! The command line: what can be said, and its help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use tidegate_core::Span;
+
+use crate::load::LoadArgs;
+
+/// Watches machines that run ML workloads, forecasts the load of each model, and resizes it before the load arrives.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// What to log to stderr: error, warn, info, debug or trace; per part as in `info,tidegate_agent=debug`.
+    #[arg(long, global = true, default_value = "info", env = "TIDEGATE_LOG", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// Log as JSON lines.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate up --demo                     two sample workloads under a daily load; prints the page's address
+  tidegate up                            reads tidegate.yaml; without one, watches this machine
+  tidegate check config                  says everything that is wrong with tidegate.yaml
+  tidegate forecast load.csv             quantiles of the next two hours
+  tidegate explain local/process/chat    why it has the size it has
+
+Exit status: 0 done, 1 failed, 64 wrong command line or configuration, 130 interrupted.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch and size workloads on this machine; serve the page and the API.
+    Up(Box<UpArgs>),
+    /// Check a configuration, or a server that it names.
+    Check(CheckArgs),
+    /// Forecast a series from a CSV file.
+    Forecast(ForecastArgs),
+    /// Say why a workload has the size it has.
+    Explain(ExplainArgs),
+    /// Show log lines of a running Tidegate.
+    Logs(LogsArgs),
+    /// Send a bounded load to an HTTP service.
+    Load(LoadArgs),
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print a page of the reference: metrics, signals, log fields or the configuration.
+    Reference {
+        /// Which page.
+        #[arg(value_enum)]
+        page: crate::reference::Page,
+    },
+    /// Sample workloads, as started by the demo.
+    #[command(subcommand, hide = true)]
+    Sample(Sample),
+}
+
+/// Sample workloads.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sample {
+    /// Serve the digit classifier.
+    DigitsServe(tidegate_digits::serve::ServeArgs),
+    /// Take part in its training.
+    DigitsTrain(tidegate_digits::train::TrainArgs),
+}
+
+/// Where demand is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Signals {
+    /// The gateway's exact arrivals.
+    #[default]
+    Gateway,
+    /// The replicas' own metrics pages alone.
+    Scrape,
+}
+
+/// `tidegate up`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  tidegate up --demo                            a day of load lasts ten minutes; policies are active
+  tidegate up --demo --speed 288 --cold         five minutes a day, no history to start with
+  tidegate up --demo --trace load.csv           your own load instead of the daily pattern
+  tidegate up --config tidegate.yaml            your own workloads; policies start in shadow
+  tidegate up --elasticsearch http://127.0.0.1:9200")]
+pub(crate) struct UpArgs {
+    /// Run two sample workloads under a generated load, with active policies.
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Configuration; else tidegate.yaml in the working directory, the user's configuration or /etc/tidegate.
+    #[arg(long, value_name = "FILE", conflicts_with = "demo")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory for history, state and logs [default: tidegate-data].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address of the page and the API; port 0 takes a free one [default: 127.0.0.1:9095].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Compress the demo's load: a day lasts 86,400/X seconds. Clocks, objectives and start-up times stay real.
+    #[arg(long, value_name = "X", default_value_t = 144.0, value_parser = speed, requires = "demo")]
+    pub(crate) speed: f64,
+    /// Stop after this long, as in 10m.
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) duration: Option<Span>,
+    /// Seed of everything random in the demo.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Load for the demo instead of its daily pattern: CSV with `timestamp_s,value`, also gzipped.
+    #[arg(long, value_name = "FILE", requires = "demo")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Unit of the trace's values.
+    #[arg(long, value_name = "UNIT", default_value = "req/s", requires = "trace")]
+    pub(crate) unit: crate::trace::Unit,
+    /// Size by what is seen alone.
+    #[arg(long)]
+    pub(crate) no_forecast: bool,
+    /// Start the demo without preloaded history.
+    #[arg(long, requires = "demo")]
+    pub(crate) cold: bool,
+    /// Where demand is read from.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) signals: Signals,
+    /// Ship logs to this Elasticsearch; user and password files come from the configuration.
+    #[arg(long, value_name = "URL")]
+    pub(crate) elasticsearch: Option<String>,
+    /// User for Elasticsearch.
+    #[arg(long, value_name = "NAME", requires = "elasticsearch")]
+    pub(crate) elasticsearch_user: Option<String>,
+    /// File with that user's password.
+    #[arg(long, value_name = "FILE", requires = "elasticsearch_user")]
+    pub(crate) elasticsearch_password_file: Option<PathBuf>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    // A day below a minute is shorter than the lead time of anything; above real time makes no sense for a demo.
+    if (1.0..=1440.0).contains(&speed) { Ok(speed) } else { Err("expected a number from 1 to 1440".into()) }
+}
+
+/// `tidegate check`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CheckArgs {
+    #[command(subcommand)]
+    pub(crate) what: CheckWhat,
+}
+
+/// What to check.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckWhat {
+    /// Say everything that is wrong with a configuration.
+    Config {
+        /// The file; else the usual places.
+        file: Option<PathBuf>,
+    },
+    /// Verify version and privileges; install the index template and the data stream's lifecycle. Changes nothing when all is there.
+    Elasticsearch {
+        /// Configuration that names the server; else the usual places.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The server, instead of the configuration's.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// User name.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// File with the user's password.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Verify only; install nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For spreadsheets.
+    Csv,
+}
+
+/// `tidegate forecast`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  tidegate forecast load.csv
+  tidegate forecast load.csv.gz --unit req/min --step 1m --season 1d --season 7d --output csv
+  tidegate forecast load.csv --plot --html forecast.html
+
+The file has a header with a column `timestamp_s` (seconds) and a column `value`.")]
+pub(crate) struct ForecastArgs {
+    /// The series: CSV with `timestamp_s,value`, also gzipped.
+    pub(crate) file: PathBuf,
+    /// Unit of the values.
+    #[arg(long, value_name = "UNIT", default_value = "req/s")]
+    pub(crate) unit: crate::trace::Unit,
+    /// Length of a step; values within one are averaged [default: the file's own].
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) step: Option<Span>,
+    /// Length of a season; may be given again [default: a day and a week].
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) season: Vec<Span>,
+    /// How far ahead.
+    #[arg(long, value_name = "DURATION", default_value = "2h")]
+    pub(crate) horizon: Span,
+    /// Lead time that models are ranked at.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub(crate) lead: Span,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// Draw the last values and the forecast in the terminal.
+    #[arg(long)]
+    pub(crate) plot: bool,
+    /// Write one self-contained page with the chart.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// Which Tidegate to ask.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Server {
+    /// Address of the running Tidegate.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9095", env = "TIDEGATE_SERVER")]
+    pub(crate) server: String,
+    /// File with a bearer token.
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// `tidegate explain`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  tidegate explain local/process/digits-serve --last 3")]
+pub(crate) struct ExplainArgs {
+    /// Id of the workload, or its name where that is enough.
+    pub(crate) workload: String,
+    /// How many decisions.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub(crate) last: u32,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// `tidegate logs`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  tidegate logs --workload digits-train --class checkpoint_saved
+  tidegate logs --level error --query timeout --limit 20 --output json")]
+pub(crate) struct LogsArgs {
+    /// Only of this workload: its id or name.
+    #[arg(long)]
+    pub(crate) workload: Option<String>,
+    /// Only of this class.
+    #[arg(long)]
+    pub(crate) class: Option<String>,
+    /// Only of this level.
+    #[arg(long)]
+    pub(crate) level: Option<String>,
+    /// Only with this text.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) query: Option<String>,
+    /// How many, newest first.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}

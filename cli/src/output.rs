@@ -1,0 +1,72 @@
+//! Prints rows as a table, JSON or CSV. The only module besides `up` that writes to stdout.
+
+use std::io::{self, Write};
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::args::Output;
+
+/// Prints `rows` under `header`; as JSON, `value` is printed instead, which may hold more.
+pub(crate) fn print(
+    how: Output,
+    header: &[&str],
+    rows: &[Vec<String>],
+    value: &impl Serialize,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = match how {
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut out, value)?;
+            writeln!(out)
+        }
+        Output::Csv => csv_rows(&mut out, header, rows),
+        Output::Table => {
+            let mut table = Table::new();
+            table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_header(header).add_rows(rows);
+            writeln!(out, "{table}")
+        }
+    };
+    unless_closed(written)
+}
+
+/// Prints text.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    unless_closed(writeln!(io::stdout().lock(), "{text}"))
+}
+
+fn csv_rows(out: &mut impl Write, header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(header).map_err(io::Error::other)?;
+    for row in rows {
+        writer.write_record(row).map_err(io::Error::other)?;
+    }
+    writer.flush()
+}
+
+/// A reader that closed the pipe, such as `head`, has what it wanted.
+fn unless_closed(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A number for people: three digits that count.
+pub(crate) fn number(value: f64) -> String {
+    let digits = if value.abs() >= 100.0 {
+        0
+    } else if value.abs() >= 10.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$}")
+}
+
+/// A number that may be unknown.
+pub(crate) fn known(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".into(), number)
+}

@@ -1,0 +1,232 @@
+//! Reads a trace: a CSV file with a column `timestamp_s` (seconds) and a column `value`, also gzipped. What is wrong is named by its line.
+//!
+//! Fields are plain numbers, so there are no quotes to undo. The whole file is read, up to a bound.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+/// Two years of minutes, ten times over: 160 MB in memory.
+const POINTS_MAX: usize = 10_000_000;
+/// A row has a few numbers; a longer line belongs to some other file.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+/// First bytes of a gzip file, whatever its name.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const TIME: &str = "timestamp_s";
+const VALUE: &str = "value";
+
+/// What the values of a trace are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Unit {
+    /// Per second.
+    #[default]
+    #[value(name = "req/s")]
+    PerSecond,
+    /// Per minute.
+    #[value(name = "req/min")]
+    PerMinute,
+    /// In the time until the next value.
+    #[value(name = "count")]
+    Count,
+}
+
+/// A value, which holds from its time until the next one's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Point {
+    /// Seconds, on the trace's own clock; rising.
+    pub(crate) timestamp_s: f64,
+    /// Requests per second, finite and not negative.
+    pub(crate) value: f64,
+}
+
+/// Why a trace could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TraceError {
+    #[error("failed to read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}, line {line}: {problem}", path.display())]
+    Malformed { path: PathBuf, line: usize, problem: String },
+}
+
+/// Reads the points of a trace as requests per second; at least two, their times rising.
+///
+/// # Errors
+/// When the file cannot be read, or a line of it is not what it should be.
+pub(crate) fn read(path: &Path, unit: Unit) -> Result<Vec<Point>, TraceError> {
+    let failed = |source| TraceError::Read { path: path.to_owned(), source };
+    let mut lines = Lines::open(path).map_err(failed)?;
+    let mut points = Vec::new();
+    let parsed = parse(&mut lines, &mut points);
+    parsed.map_err(|error| match error {
+        Problem::Read(source) => failed(source),
+        Problem::Line(problem) => {
+            TraceError::Malformed { path: path.to_owned(), line: lines.number, problem }
+        }
+    })?;
+    in_requests_per_second(&mut points, unit);
+    Ok(points)
+}
+
+enum Problem {
+    Read(io::Error),
+    Line(String),
+}
+
+/// The file's lines, each of bounded length.
+struct Lines {
+    input: Box<dyn BufRead>,
+    line: Vec<u8>,
+    /// Number of the last line that was asked for, from 1.
+    number: usize,
+}
+
+impl Lines {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut file = BufReader::new(File::open(path)?);
+        let gzipped = file.fill_buf()?.starts_with(&GZIP);
+        let input: Box<dyn BufRead> =
+            if gzipped { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
+        Ok(Self { input, line: Vec::new(), number: 0 })
+    }
+
+    /// The next line without its end; `None` after the last.
+    fn next(&mut self) -> Result<Option<&str>, Problem> {
+        self.number += 1;
+        self.line.clear();
+        let mut limited = self.input.by_ref().take(LINE_BYTES_MAX);
+        if limited.read_until(b'\n', &mut self.line).map_err(Problem::Read)? == 0 {
+            return Ok(None);
+        }
+        if self.line.len() as u64 == LINE_BYTES_MAX {
+            return Err(Problem::Line(format!("expected at most {LINE_BYTES_MAX} bytes in a line")));
+        }
+        let text =
+            std::str::from_utf8(&self.line).map_err(|_| Problem::Line("expected text in UTF-8".into()))?;
+        Ok(Some(text.trim_end_matches(['\n', '\r'])))
+    }
+}
+
+fn parse(lines: &mut Lines, points: &mut Vec<Point>) -> Result<(), Problem> {
+    let header = lines.next()?.ok_or_else(|| Problem::Line(expected_header("an empty file")))?;
+    let names: Vec<&str> = header.trim_start_matches('\u{feff}').split(',').map(str::trim).collect();
+    let place = |name| names.iter().position(|column| *column == name);
+    let (Some(time), Some(value)) = (place(TIME), place(VALUE)) else {
+        return Err(Problem::Line(expected_header(&format!("{header:?}"))));
+    };
+    let columns = names.len();
+    while let Some(line) = lines.next()? {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let point = point(line, columns, time, value).map_err(Problem::Line)?;
+        if let Some(last) = points.last().filter(|last: &&Point| last.timestamp_s >= point.timestamp_s) {
+            let (before, after) = (last.timestamp_s, point.timestamp_s);
+            return Err(Problem::Line(format!(
+                "expected a {TIME} above {before} of the row before, got {after}"
+            )));
+        }
+        if points.len() == POINTS_MAX {
+            return Err(Problem::Line(format!("expected at most {POINTS_MAX} rows")));
+        }
+        points.push(point);
+    }
+    if points.len() < 2 {
+        return Err(Problem::Line(format!("expected two rows or more, got {}", points.len())));
+    }
+    Ok(())
+}
+
+fn expected_header(got: &str) -> String {
+    format!("expected a header with the columns {TIME} and {VALUE}, got {got}")
+}
+
+fn point(line: &str, columns: usize, time: usize, value: usize) -> Result<Point, String> {
+    let fields: Vec<&str> = line.split(',').collect();
+    if fields.len() != columns {
+        return Err(format!("expected {columns} columns as in the header, got {}", fields.len()));
+    }
+    let point = Point { timestamp_s: number(TIME, fields[time])?, value: number(VALUE, fields[value])? };
+    if point.value < 0.0 {
+        return Err(format!("expected a {VALUE} that is not negative, got {}", point.value));
+    }
+    Ok(point)
+}
+
+fn number(column: &str, text: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| format!("expected a finite number in the column {column}, got {text:?}"))
+}
+
+fn in_requests_per_second(points: &mut [Point], unit: Unit) {
+    match unit {
+        Unit::PerSecond => {}
+        Unit::PerMinute => points.iter_mut().for_each(|point| point.value /= 60.0),
+        Unit::Count => {
+            let mut steps: Vec<f64> =
+                points.windows(2).map(|pair| pair[1].timestamp_s - pair[0].timestamp_s).collect();
+            let mut sorted = steps.clone();
+            sorted.sort_by(f64::total_cmp);
+            // The last value holds for as long as most do.
+            steps.push(sorted[sorted.len() / 2]);
+            points.iter_mut().zip(steps).for_each(|(point, step)| point.value /= step);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read_text(text: &[u8], unit: Unit) -> Result<Vec<Point>, TraceError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text).unwrap();
+        read(file.path(), unit)
+    }
+
+    fn values(text: &[u8], unit: Unit) -> Vec<(f64, f64)> {
+        read_text(text, unit).unwrap().iter().map(|point| (point.timestamp_s, point.value)).collect()
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_values_come_per_second() {
+        let text = b"\xef\xbb\xbfvalue, timestamp_s,extra\r\n60,10,a\r\n\r\n120,40,b\n30,70,c";
+        assert_eq!(values(text, Unit::PerSecond), [(10.0, 60.0), (40.0, 120.0), (70.0, 30.0)]);
+        assert_eq!(values(text, Unit::PerMinute), [(10.0, 1.0), (40.0, 2.0), (70.0, 0.5)]);
+        assert_eq!(values(text, Unit::Count), [(10.0, 2.0), (40.0, 4.0), (70.0, 1.0)]);
+    }
+
+    #[test]
+    fn a_gzipped_trace_is_read_whatever_its_name() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(b"timestamp_s,value\n0,1\n1,2\n").unwrap();
+        assert_eq!(values(&packed.finish().unwrap(), Unit::PerSecond), [(0.0, 1.0), (1.0, 2.0)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line_and_what_was_expected() {
+        let long = [b"timestamp_s,value\n0,".to_vec(), vec![b'1'; 70_000]].concat();
+        let cases: [(&[u8], usize, &str); 12] = [
+            (b"", 1, "an empty file"),
+            (b"time,value\n0,1\n", 1, "timestamp_s and value"),
+            (b"timestamp_s,value\n0,1\n1,x\n", 3, "finite number in the column value, got \"x\""),
+            (b"timestamp_s,value\n0,1\n1,NaN\n", 3, "finite number"),
+            (b"timestamp_s,value\n0,1\n\n1,inf\n", 4, "finite number"),
+            (b"timestamp_s,value\n0,1\n1\n", 3, "2 columns"),
+            (b"timestamp_s,value\n0,1\n1,-1\n", 3, "not negative"),
+            (b"timestamp_s,value\n5,1\n4,1\n", 3, "above 5"),
+            (b"timestamp_s,value\n5,1\n5,1\n", 3, "above 5"),
+            (b"timestamp_s,value\n0,1\n", 3, "two rows or more, got 1"),
+            (b"timestamp_s,value\n0,\xff\n", 2, "UTF-8"),
+            (&long, 2, "bytes in a line"),
+        ];
+        for (text, line, expected) in cases {
+            let error = read_text(text, Unit::PerSecond).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {line}: ")) && error.contains(expected), "{error}");
+        }
+        assert!(matches!(read(Path::new("/nowhere.csv"), Unit::PerSecond), Err(TraceError::Read { .. })));
+        assert!(matches!(read_text(b"\x1f\x8b\x08cut", Unit::PerSecond), Err(TraceError::Read { .. })));
+    }
+}

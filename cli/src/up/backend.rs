@@ -1,0 +1,356 @@
+//! What the API shows of this machine: the parts' figures in the API's shapes.
+
+use tidegate_actuator::control::Control;
+use tidegate_agent::export::Format;
+use tidegate_agent::logs::{self, LogClass, LogLevel};
+use tidegate_brain::Brain;
+use tidegate_core::{
+    Alert, AlertOutcome, CapacitySource, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId,
+};
+use tidegate_history::Aggregate;
+use tokio::sync::broadcast;
+
+use super::machine::{Machine, lock};
+use super::round::log_line;
+use super::settings::LogSetting;
+use super::summary;
+use crate::api::views::{
+    self, About, AlertBatch, AlertReport, AlertStatus, Event, Exposition, ForecastView, Point,
+};
+use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
+use crate::clock;
+
+impl Machine {
+    /// Looks at one brain.
+    fn brain<T>(&self, id: &WorkloadId, look: impl FnOnce(&Brain) -> T) -> Result<T, Refusal> {
+        let control = lock(&self.control);
+        let control = control.as_ref().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
+        let brain = control.fleet().get(id).ok_or_else(|| Refusal::NotFound(format!("no workload {id}")))?;
+        Ok(look(brain))
+    }
+}
+
+impl Backend for Machine {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match lock(&self.control).is_some() {
+            true => Ok(()),
+            false => Err("stopping".into()),
+        }
+    }
+
+    fn about(&self) -> About {
+        let rivals = lock(&self.rivals);
+        let rows = rivals.iter().filter(|r| r.since.is_some()).flat_map(|rivals| {
+            rivals.totals().into_iter().map(|(policy, totals)| views::Rival {
+                policy: policy.to_owned(),
+                workload: rivals.workload().to_string(),
+                replica_hours: Some(totals.replica_seconds / 3600.0),
+                slo_miss_fraction: totals.miss_fraction(),
+            })
+        });
+        let days = self.preloaded;
+        About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            host: Some(self.host.clone()),
+            started_at: self.started_at,
+            demo: self.demo.is_some(),
+            speed: self.settings.demo.as_ref().map(|demo| demo.speed),
+            day_s: self.settings.demo.as_ref().map_or(86_400.0, |demo| demo.day().as_secs_f64()),
+            history_preloaded: days.map(|days| views::Preloaded {
+                days,
+                text: "made by the same pattern as the load that follows, with other chance".into(),
+            }),
+            listen: self.addresses.clone(),
+            notes: self.notes.clone(),
+            sinks: sinks(self),
+            elasticsearch: indexed(self),
+            pool: lock(&self.control).as_ref().and_then(pool_view),
+            rivals_since: rivals.iter().filter_map(|rivals| rivals.since).min(),
+            rivals: rows.collect(),
+        }
+    }
+
+    fn workloads(&self) -> Vec<views::Workload> {
+        lock(&self.cards).values().map(|card| card.view.clone()).collect()
+    }
+
+    fn workload(&self, id: &WorkloadId) -> Option<views::WorkloadDetail> {
+        let workload = lock(&self.cards).get(id)?.view.clone();
+        self.brain(id, |brain| detail(self, workload, brain)).ok()
+    }
+
+    fn forecast(&self, id: &WorkloadId, signal: Option<Signal>) -> Result<Option<ForecastView>, Refusal> {
+        let signal = signal.unwrap_or(Signal::RequestsPerSecond);
+        if signal != Signal::RequestsPerSecond {
+            return Err(Refusal::Invalid(format!("{} is not forecast", signal.name())));
+        }
+        self.brain(id, |brain| brain.forecast().map(ForecastView::from))
+    }
+
+    fn series(&self, query: &SeriesQuery) -> Result<Vec<Point>, Refusal> {
+        if let Subject::Workload(id) = &query.subject
+            && !lock(&self.cards).contains_key(id)
+        {
+            return Err(Refusal::NotFound(format!("no workload {id}")));
+        }
+        let read =
+            self.store.read(&query.subject, query.signal, query.from, query.to, query.step, Aggregate::Mean);
+        let series =
+            read.map_err(|error| Refusal::Unavailable(format!("the history cannot be read: {error}")))?;
+        Ok(series.values().iter().enumerate().map(|(i, value)| Point(series.time(i), *value)).collect())
+    }
+
+    fn decisions(&self, id: &WorkloadId, limit: usize) -> Result<Vec<views::Decision>, Refusal> {
+        self.brain(id, |brain| brain.decisions().take(limit).map(decision_view).collect())
+    }
+
+    fn summary(&self, from: Timestamp, to: Timestamp) -> Result<views::Summary, Refusal> {
+        summary::summary(self, from, to)
+    }
+
+    fn logs(&self, filter: &LogFilter) -> Result<Vec<views::LogLine>, Refusal> {
+        let unknown = |what: &str, name: &str| Refusal::Invalid(format!("no {what} is called {name}"));
+        let class = |name: &String| LogClass::from_name(name).ok_or_else(|| unknown("class", name));
+        let level = |name: &String| LogLevel::from_word(name).ok_or_else(|| unknown("level", name));
+        let filter = logs::LogFilter {
+            workload: filter.workload.clone(),
+            class: filter.class.as_ref().map(class).transpose()?,
+            level: filter.level.as_ref().map(level).transpose()?,
+            text: filter.text.clone(),
+            limit: filter.limit,
+        };
+        let logs = lock(&self.logs);
+        let logs = logs.as_ref().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
+        Ok(logs.recent(&filter).iter().map(|line| log_line(line)).collect())
+    }
+
+    fn node(&self) -> Vec<views::NodeReading> {
+        let now = clock::now();
+        let mut readings = self.latest.fresh(now, super::machine::SHOWN_FOR, |subject, signal, value| {
+            let part = match subject {
+                Subject::Node => None,
+                Subject::NodePart(part) => Some(part.clone()),
+                Subject::Workload(_) => return None,
+            };
+            let age_s = self.latest.get(subject, signal).map(|latest| now.since(latest.at).as_secs_f64());
+            let (name, unit) = (signal.name().to_owned(), signal.unit().symbol().to_owned());
+            Some(views::NodeReading { signal: name, unit, part, value: Some(value), age_s })
+        });
+        readings.retain(Option::is_some);
+        let mut readings: Vec<_> = readings.into_iter().flatten().collect();
+        readings.sort_by(|a, b| (&a.signal, &a.part).cmp(&(&b.signal, &b.part)));
+        readings
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.news.subscribe()
+    }
+
+    fn alerts(&self, batch: AlertBatch) -> Result<AlertReport, Refusal> {
+        let now = clock::now();
+        let mut control = lock(&self.control);
+        let control = control.as_mut().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
+        let mut results = Vec::new();
+        for alert in batch.alerts {
+            let firing = alert.status == AlertStatus::Firing;
+            let alert = Alert { fingerprint: alert.fingerprint, firing, labels: alert.labels };
+            let admitted = control.admit(&alert, now);
+            if admitted.is_empty() {
+                results.push(alert_outcome(&alert, None, AlertOutcome::NoRule));
+            }
+            results.extend(admitted.iter().map(|(id, outcome)| alert_outcome(&alert, Some(id), *outcome)));
+        }
+        for result in &results {
+            self.registry.counter(Metric::AlertsReceived, &[(Label::Outcome, &result.outcome)]).inc();
+        }
+        Ok(AlertReport { results })
+    }
+
+    fn metrics(&self, accept: Option<&str>) -> Exposition {
+        let format = Format::negotiate(accept);
+        Exposition { content_type: format.content_type().into(), body: self.exporter.page(format) }
+    }
+
+    fn faults(&self) -> Option<views::Faults> {
+        self.demo.as_ref().map(|demo| demo.faults())
+    }
+
+    fn trigger(&self, request: &views::FaultRequest) -> Result<views::Faults, Refusal> {
+        let demo = self
+            .demo
+            .as_ref()
+            .ok_or_else(|| Refusal::NotFound("faults are tried in the demo only".into()))?;
+        let id: WorkloadId = request
+            .workload
+            .parse()
+            .map_err(|_| Refusal::NotFound(format!("no workload {}", request.workload)))?;
+        demo.trigger(self, &id, request.fault)?;
+        Ok(demo.faults())
+    }
+
+    fn denied(&self, cause: Denied) {
+        self.registry.counter(Metric::AuthDenied, &[(Label::Cause, cause.as_str())]).inc();
+    }
+}
+
+fn alert_outcome(alert: &Alert, id: Option<&WorkloadId>, outcome: AlertOutcome) -> views::AlertOutcome {
+    let text = match outcome {
+        AlertOutcome::Raised => "the floor was raised",
+        AlertOutcome::Repeated => "it had its effect already",
+        AlertOutcome::Resolved => "its effect, if any, has ended",
+        AlertOutcome::NoRule => "no policy has a rule for it",
+        AlertOutcome::CoolingDown => "the rule's last effect is too recent",
+        AlertOutcome::OverBudget => "the rule has had its effects of this hour",
+    };
+    views::AlertOutcome {
+        fingerprint: alert.fingerprint.clone(),
+        outcome: outcome.as_str().into(),
+        workload: id.map(ToString::to_string),
+        text: text.into(),
+    }
+}
+
+/// A decision in the API's shape.
+pub(super) fn decision_view(decision: &tidegate_core::Decision) -> views::Decision {
+    let reason = |reason: &tidegate_core::Reason| views::Reason {
+        code: serde_json::to_value(reason.code)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        text: reason.text.clone(),
+        values: reason.values.clone(),
+    };
+    views::Decision {
+        at: decision.at,
+        from: decision.from,
+        to: decision.to,
+        reasons: decision.reasons.iter().map(reason).collect(),
+        baseline: views::Baseline { hpa: decision.hpa },
+        inputs: decision.inputs.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
+    }
+}
+
+/// The pool in the API's shape; `None` where there is none.
+pub(super) fn pool_view(control: &Control) -> Option<views::Pool> {
+    let slots = control.fleet().slots()?;
+    let holder = |brain: &Brain| views::PoolHolder {
+        workload: brain.id().to_string(),
+        role: brain.policy().role().as_str().into(),
+        slots: brain.counts().held(),
+    };
+    let held: Vec<_> = control.fleet().brains().map(holder).collect();
+    let taken = held.iter().map(|holder| holder.slots).fold(0, u32::saturating_add);
+    let telling = [
+        tidegate_core::ReasonCode::PoolShort,
+        tidegate_core::ReasonCode::PoolLimit,
+        tidegate_core::ReasonCode::PoolRecall,
+    ];
+    let notes = control.fleet().brains().flat_map(|brain| {
+        let reasons = brain.plan().map(|plan| plan.reasons.clone()).unwrap_or_default();
+        let name = brain.id().name().to_owned();
+        reasons
+            .into_iter()
+            .filter(|r| telling.contains(&r.code))
+            .map(move |reason| format!("{name}: {}", reason.text))
+    });
+    Some(views::Pool { slots, free: slots.saturating_sub(taken), notes: notes.collect(), held })
+}
+
+fn sinks(machine: &Machine) -> Vec<views::Sink> {
+    let stats = lock(&machine.logs).as_ref().map(|logs| logs.stats());
+    let sink = |stats: logs::LogStats| views::Sink {
+        sink: stats.sink.into(),
+        read: Some(stats.read_total()),
+        shipped: Some(stats.shipped),
+        dead_lettered: Some(stats.dead_lettered_total()),
+        buffered: Some(stats.buffered),
+        retries: Some(stats.retries.values().sum()),
+        lag_s: stats.lag.map(|lag| lag.as_secs_f64()),
+        // A line is acknowledged within a second or two; one that waits for longer has a sink that does not answer.
+        problem: stats
+            .lag
+            .filter(|lag| lag.as_secs() >= 10)
+            .map(|lag| format!("the oldest line has waited for {} s", lag.as_secs())),
+    };
+    stats.map(sink).into_iter().collect()
+}
+
+fn indexed(machine: &Machine) -> Option<views::IndexedLogs> {
+    let LogSetting::Elasticsearch(server) = &machine.settings.logs else { return None };
+    let written = lock(&machine.logs).as_ref().map(|logs| logs.stats().shipped);
+    Some(views::IndexedLogs { url: server.url.clone(), written, indexed: *lock(&machine.indexed) })
+}
+
+fn detail(machine: &Machine, workload: views::Workload, brain: &Brain) -> views::WorkloadDetail {
+    let policy = match brain.policy() {
+        Policy::Serving(policy) => serde_json::to_value(policy),
+        Policy::Training(policy) => serde_json::to_value(policy),
+    };
+    let slo = match brain.policy() {
+        Policy::Serving(policy) => Some(policy.slo.latency.get().as_secs_f64()),
+        Policy::Training(_) => None,
+    };
+    let signals = machine.store.signals(&Subject::Workload(brain.id().clone()));
+    let name = format!("{}: ", brain.id().name());
+    let address = machine.addresses.iter().find_map(|address| address.strip_prefix(&name)).map(str::to_owned);
+    views::WorkloadDetail {
+        policy: policy.expect("a policy is plain data"),
+        capacity: brain.capacity().map(|capacity| views::Capacity {
+            low: Some(capacity.low),
+            mid: Some(capacity.mid),
+            high: Some(capacity.high),
+            unit: Signal::RequestsPerSecond.unit().symbol().into(),
+            source: match capacity.source {
+                CapacitySource::Hint => "hint".into(),
+                CapacitySource::Learned => "learned".into(),
+            },
+        }),
+        lead_time: brain.lead().map(|lead| views::LeadTime {
+            p50_s: Some(lead.p50.as_secs_f64()),
+            p90_s: Some(lead.p90.as_secs_f64()),
+            starts: lead.starts,
+        }),
+        league: brain.league().iter().map(standing).collect(),
+        evidence: evidence(&workload, brain),
+        signals: signals
+            .iter()
+            .map(|s| views::SignalName { signal: s.name().into(), unit: s.unit().symbol().into() })
+            .collect(),
+        slo_latency_s: slo,
+        address,
+        workload,
+    }
+}
+
+fn standing(standing: &tidegate_core::Standing) -> views::Standing {
+    views::Standing {
+        signal: Signal::RequestsPerSecond.name().into(),
+        model: standing.model.clone(),
+        pinball: standing.score.map(|score| score.pinball),
+        pinball_ratio: standing.score.map(|score| score.pinball_ratio),
+        coverage95: standing.score.map(|score| score.coverage95),
+        origins: standing.score.map(|score| score.origins),
+        in_use: standing.in_use,
+    }
+}
+
+/// Why the bottleneck is what it is said to be, in numbers.
+fn evidence(workload: &views::Workload, brain: &Brain) -> Option<views::Bottleneck> {
+    let seen = brain.seen()?;
+    let (text, replicas_help) = match workload.bottleneck.as_deref()? {
+        "queue" => {
+            let queued = seen.queued.unwrap_or(0.0);
+            (
+                format!("{queued:.0} requests wait for {} ready replicas", seen.replicas.ready),
+                Some(!seen.crash_loop),
+            )
+        }
+        "stalled" => ("replicas end soon after their start".to_owned(), Some(false)),
+        _ => return None,
+    };
+    Some(views::Bottleneck { text, replicas_help })
+}

@@ -1,0 +1,75 @@
+//! The log path of `up`: which files are followed, and where their lines go.
+
+use std::path::Path;
+
+use anyhow::Context;
+use tidegate_agent::logs::elasticsearch::{Auth, ElasticsearchConfig};
+use tidegate_agent::logs::{
+    LogConfig, LogFormat, LogHandle, LogPipeline, LogSource, NdjsonConfig, ShipLimits, SinkConfig, TailLimits,
+};
+use tokio::sync::watch;
+
+use super::settings::{LogSetting, Settings};
+use crate::config::Elasticsearch;
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// Starts following the output of replicas and the files that the configuration names.
+pub(super) fn start(
+    settings: &Settings,
+    host: &str,
+) -> anyhow::Result<(LogHandle, watch::Sender<Vec<LogSource>>)> {
+    let (sources, followed) = watch::channel(sources(settings));
+    let sink = match &settings.logs {
+        LogSetting::Ndjson => {
+            SinkConfig::Ndjson(NdjsonConfig::new(settings.data.join("logs").join("shipped")))
+        }
+        LogSetting::Elasticsearch(server) => SinkConfig::Elasticsearch(server_config(server)),
+    };
+    let config = LogConfig {
+        host: host.to_owned(),
+        sources: followed,
+        sink,
+        state_dir: settings.data.join("state").join("logs"),
+        tail: TailLimits::default(),
+        ship: ShipLimits::default(),
+    };
+    Ok((LogPipeline::start(config).context("the log path cannot start")?, sources))
+}
+
+fn sources(settings: &Settings) -> Vec<LogSource> {
+    let of = |workload| LogSource { workload, replica: None, paths: Vec::new(), format: LogFormat::Auto };
+    let mut sources = Vec::new();
+    for setting in &settings.workloads {
+        let mut paths = setting.files.clone();
+        paths.extend(setting.process.as_ref().map(|spec| replica_logs(&spec.log_dir, setting.id.name())));
+        sources.push(LogSource { paths, ..of(Some(setting.id.clone())) });
+    }
+    sources.push(LogSource { paths: settings.files.clone(), ..of(None) });
+    sources.retain(|source| !source.paths.is_empty());
+    sources
+}
+
+/// Output of a workload's replicas: `NAME-INDEX.log`.
+fn replica_logs(folder: &Path, name: &str) -> std::path::PathBuf {
+    folder.join(format!("{name}-[0-9]*.log"))
+}
+
+/// The configuration's words in the agent's.
+pub(crate) fn server_config(server: &Elasticsearch) -> ElasticsearchConfig {
+    let auth = match (&server.api_key_file, &server.username, &server.password_file) {
+        (Some(key_file), ..) => Auth::ApiKey { key_file: key_file.clone() },
+        (None, Some(user), Some(password_file)) => {
+            Auth::Basic { user: user.clone(), password_file: password_file.clone() }
+        }
+        _ => Auth::None,
+    };
+    let days = server.retention.get().as_secs().div_ceil(SECONDS_PER_DAY);
+    ElasticsearchConfig {
+        stream: server.data_stream.clone(),
+        auth,
+        ca_file: server.ca_file.clone(),
+        retention_days: u32::try_from(days).ok(),
+        ..ElasticsearchConfig::new(server.url.clone())
+    }
+}

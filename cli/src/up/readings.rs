@@ -1,0 +1,56 @@
+//! What the control loop reads of the collectors, and which workloads' metrics a user has switched off as a fault.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_actuator::control::Readings;
+use tidegate_agent::collect::LatestValues;
+use tidegate_agent::collect::SourceName;
+use tidegate_agent::collect::latest::Giver;
+use tidegate_core::{Signal, Subject, Timestamp, WorkloadId};
+
+/// The collectors' latest values.
+#[derive(Debug)]
+pub(super) struct Collected {
+    latest: Arc<LatestValues>,
+    withheld: Mutex<BTreeSet<WorkloadId>>,
+}
+
+/// The giver under which the loop itself puts what it knows better than any collector.
+pub(super) const LOOP: Giver = Giver::Part("loop");
+
+impl Collected {
+    pub(super) fn new(latest: Arc<LatestValues>) -> Self {
+        Self { latest, withheld: Mutex::default() }
+    }
+
+    /// Switches a workload's metrics off or on again.
+    pub(super) fn withhold(&self, id: &WorkloadId, off: bool) {
+        let mut withheld = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        if off {
+            withheld.insert(id.clone());
+        } else {
+            withheld.remove(id);
+        }
+    }
+}
+
+impl Readings for Collected {
+    fn latest(&self, workload: &WorkloadId, signal: Signal) -> Option<(f64, Timestamp)> {
+        let subject = Subject::Workload(workload.clone());
+        self.latest
+            .get_from(Giver::Source(SourceName::Scrape), &subject, signal)
+            .map(|latest| (latest.value, latest.at))
+    }
+
+    fn answering(&self, workload: &WorkloadId) -> Option<u32> {
+        let subject = Subject::Workload(workload.clone());
+        let scraped = Giver::Source(SourceName::Scrape);
+        let of = |signal: &Signal| self.latest.get_from(scraped, &subject, *signal)?.coverage;
+        Signal::ALL.iter().find_map(of).map(|coverage| u32::try_from(coverage.answered).unwrap_or(u32::MAX))
+    }
+
+    fn withheld(&self, workload: &WorkloadId) -> bool {
+        self.withheld.lock().unwrap_or_else(PoisonError::into_inner).contains(workload)
+    }
+}
