@@ -6,6 +6,8 @@
 //! 50 origins lie evenly over the last third of each series; each is forecast by a predictor fitted to what lies before it.
 //! The reference is rebuilt here, apart from the predictor: residual quantiles over the last seven days.
 
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small non-negative counts")]
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::Read as _;

@@ -27,6 +27,7 @@ struct Learner {
     regret: f64,
     squares: f64,
     largest: f64,
+    learned: u32,
 }
 
 impl Mix {
@@ -42,9 +43,14 @@ impl Mix {
     }
 
     fn group_weights(&self, group: &[Learner], awake: &[bool]) -> Vec<f64> {
-        let rates: Vec<f64> = group.iter().map(|l| l.rate(self.curves)).collect();
-        let scores: Vec<f64> =
-            group.iter().zip(&rates).map(|(l, rate)| l.regret * rate + rate.ln()).collect();
+        // One that has not learned yet is as careful as the most careful of the others.
+        let careful = group.iter().filter_map(|l| l.rate(self.curves)).fold(f64::INFINITY, f64::min);
+        let unlearned = if careful.is_finite() { careful } else { 1.0 };
+        let score = |l: &Learner| {
+            let rate = l.rate(self.curves).unwrap_or(unlearned);
+            l.regret * rate + rate.ln()
+        };
+        let scores: Vec<f64> = group.iter().map(score).collect();
         let best =
             scores.iter().zip(awake).filter(|(_, a)| **a).map(|(s, _)| *s).fold(f64::NEG_INFINITY, f64::max);
         let raw: Vec<f64> =
@@ -53,6 +59,18 @@ impl Mix {
         let even = EVEN_SHARE / steps(count.max(1));
         let share = |(r, a): (&f64, &bool)| if *a { even + (1.0 - EVEN_SHARE) * r / sum } else { 0.0 };
         raw.iter().zip(awake).map(share).collect()
+    }
+
+    /// Takes over what another mix learned about curves that this one has seen fewer than `times`; whether there was one.
+    pub(crate) fn inherit(&mut self, from: &Self, times: u32) -> bool {
+        let mut any = false;
+        for (own, other) in self.groups.iter_mut().flatten().zip(from.groups.iter().flatten()) {
+            if own.learned < times && other.learned >= times {
+                *own = *other;
+                any = true;
+            }
+        }
+        any
     }
 
     /// Learns from the value that came: what each curve had said, and what the mix of them had said.
@@ -69,29 +87,27 @@ impl Mix {
                         gradient * (mixed[level] - said[level])
                     })
                     .sum();
-                learner.learn(gain);
+                learner.learn(gain, self.curves);
             }
         }
     }
 }
 
 impl Learner {
-    fn rate(self, curves: usize) -> f64 {
-        if self.largest <= 0.0 {
-            return 1.0;
-        }
+    /// `None` until it has learned something.
+    fn rate(self, curves: usize) -> Option<f64> {
         let by_squares = (steps(curves.max(2)).ln() / self.squares).sqrt();
-        by_squares.min(0.5 / self.largest)
+        (self.largest > 0.0).then(|| by_squares.min(0.5 / self.largest))
     }
 
-    fn learn(&mut self, gain: f64) {
+    fn learn(&mut self, gain: f64, curves: usize) {
         if !gain.is_finite() {
             return;
         }
+        self.learned += 1;
         self.largest = self.largest.max(gain.abs());
         self.squares += gain * gain;
-        let rate = self.rate(2);
-        self.regret += gain - rate * gain * gain;
+        self.regret += gain - self.rate(curves).unwrap_or(0.0) * gain * gain;
     }
 }
 

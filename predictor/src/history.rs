@@ -139,7 +139,7 @@ impl History {
 
 /// Six significant digits: more than any measurement of demand holds, and half the text when kept.
 #[expect(clippy::cast_possible_truncation, reason = "the exponent of a finite f32 range value fits")]
-fn rounded(value: f64) -> f32 {
+pub(crate) fn rounded(value: f64) -> f32 {
     if value == 0.0 || !value.is_finite() {
         return narrow(value);
     }

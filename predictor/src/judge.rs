@@ -13,7 +13,7 @@ use crate::conformal::Conformal;
 use crate::curve::Curve;
 use crate::empirical::{Errors, Grid, pinball};
 use crate::grid::steps;
-use crate::history::History;
+use crate::history::{History, rounded};
 use crate::trial::{Origin, Trial};
 
 /// Indices into [`LEVELS`] of 0.5, 0.9, 0.95 and 0.99, at which forecasts are scored.
@@ -103,12 +103,21 @@ impl Tally {
     }
 }
 
+/// What the next horizon may take over about curves that it has seen too little of.
+#[derive(Debug, Clone)]
+pub(crate) struct Learned {
+    mix: Mix,
+    leads: bool,
+}
+
 /// What a judge found: how to speak, and the tallies of every curve and, last, of the mix.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) cell: Cell,
     /// Quantiles of the reference's errors.
     pub(crate) reference: Grid,
+    /// What was learned about whom to follow, for the next horizon.
+    pub(crate) learned: Learned,
     pub(crate) tallies: Vec<Tally>,
 }
 
@@ -136,13 +145,15 @@ struct Judge<'a> {
     tallies: Vec<Tally>,
 }
 
-/// Judges one horizon of a trial; `None` when not even the reference has seen enough.
+/// Judges one horizon of a trial; `None` when not even the reference has seen enough. `shorter` is what was learned at the
+/// horizon before: in a short history, far horizons come true too seldom to learn whom to follow.
 pub(crate) fn judge(
     history: &History,
     trial: &Trial,
     curves: &[Curve],
     place: usize,
     target: Target,
+    shorter: Option<&Learned>,
 ) -> Option<Verdict> {
     let h = trial.grid[place];
     let span = trial.origins.last().map_or(0, |o| o.at) + 1;
@@ -170,7 +181,7 @@ pub(crate) fn judge(
     }
     waiting.retain(|w| w.origin.at + h < history.end());
     waiting.iter().for_each(|w| judge.settle(w));
-    judge.verdict()
+    judge.verdict(shorter)
 }
 
 impl<'a> Judge<'a> {
@@ -229,10 +240,11 @@ impl<'a> Judge<'a> {
         self.judged += 1;
     }
 
-    fn verdict(self) -> Option<Verdict> {
+    fn verdict(mut self, shorter: Option<&Learned>) -> Option<Verdict> {
         let errors: Vec<Option<Grid>> = self.errors.iter().map(Errors::quantiles).collect();
         let reference = errors.first().copied().flatten()?;
-        let leads = self.mix_leads();
+        let inherited = shorter.is_some_and(|s| self.mix.inherit(&s.mix, JUDGED_MIN) && s.leads);
+        let leads = self.mix_leads() || inherited;
         let awake: Vec<bool> =
             errors.iter().enumerate().map(|(i, e)| e.is_some() && (leads || i == 0)).collect();
         let weights = self.mix.weights(&awake);
@@ -241,11 +253,12 @@ impl<'a> Judge<'a> {
             let heard = weights.iter().any(|w| *w >= WEIGHT_MIN);
             errors
                 .filter(|_| heard)
-                .map(|errors| CurveVoice { errors: errors.map(narrow), weights: weights.map(narrow) })
+                .map(|errors| CurveVoice { errors: errors.map(rounded), weights: weights.map(rounded) })
         };
         let voices = errors.iter().enumerate().map(voice).collect();
         let cell = Cell { h: self.h, voices, conformal: self.conformal };
-        Some(Verdict { cell, reference, tallies: self.tallies })
+        let learned = Learned { mix: self.mix, leads };
+        Some(Verdict { cell, reference, learned, tallies: self.tallies })
     }
 }
 
@@ -253,7 +266,7 @@ impl Cell {
     /// The same cell in which the reference alone speaks, as it is.
     pub(crate) fn of_reference(mut self, errors: &Grid) -> Self {
         self.voices.iter_mut().for_each(|v| *v = None);
-        self.voices[0] = Some(CurveVoice { errors: errors.map(narrow), weights: [1.0; LEVELS.len()] });
+        self.voices[0] = Some(CurveVoice { errors: errors.map(rounded), weights: [1.0; LEVELS.len()] });
         self.conformal = Conformal::default();
         self
     }
@@ -261,9 +274,4 @@ impl Cell {
 
 fn loss(said: &Grid, value: f64) -> f64 {
     SCORED.iter().map(|at| pinball(LEVELS[*at], said[*at], value)).sum::<f64>() / steps(SCORED.len())
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seven digits are enough for what is kept")]
-const fn narrow(value: f64) -> f32 {
-    value as f32
 }

@@ -43,8 +43,14 @@ impl Voice {
         let names: Vec<String> = models.iter().map(super::models::Model::name).collect();
         let curves = curves(&names);
         let trial = trial::run(history, &models, config);
-        let verdicts = |target| -> Vec<Verdict> {
-            (0..trial.grid.len()).map_while(|at| judge(history, &trial, &curves, at, target)).collect()
+        let verdicts = |target| {
+            let mut verdicts: Vec<Verdict> = Vec::new();
+            for place in 0..trial.grid.len() {
+                let shorter = verdicts.last().map(|v| &v.learned);
+                let Some(verdict) = judge(history, &trial, &curves, place, target, shorter) else { break };
+                verdicts.push(verdict);
+            }
+            verdicts
         };
         let (steps, maxima) = (verdicts(Target::Step), verdicts(Target::Max));
         let at_lead = |verdicts: &[Verdict]| {

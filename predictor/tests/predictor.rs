@@ -1,0 +1,192 @@
+//! The predictor from outside: what it says about loads whose nature is known, and that no input breaks it.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidegate_core::signals::Signal;
+use tidegate_core::{Forecast, Series, Timestamp};
+use tidegate_predictor::{FittedPredictor, Predictor, PredictorConfig};
+
+const STEP: Duration = Duration::from_secs(5);
+
+fn config() -> PredictorConfig {
+    PredictorConfig {
+        step: STEP,
+        seasons: vec![Duration::from_secs(600)],
+        horizon_steps: 60,
+        lead_steps: 4,
+        seed: 3,
+    }
+}
+
+fn series(values: impl IntoIterator<Item = Option<f64>>) -> Series {
+    Series::from_values(Timestamp::from_secs(1_700_000_000), STEP, values)
+}
+
+fn fit(values: impl IntoIterator<Item = f64>) -> FittedPredictor {
+    Predictor::new(config()).fit(&series(values.into_iter().map(Some)))
+}
+
+fn said(fitted: &FittedPredictor) -> Option<Forecast> {
+    fitted.predict(Signal::RequestsPerSecond, fitted.end())
+}
+
+/// Even noise in -1..1, the same for the same step.
+fn noise(t: u32) -> f64 {
+    let mut x = u64::from(t).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let high = u32::try_from(x >> 40).expect("24 bits are left");
+    f64::from(high) / f64::from(1u32 << 23) - 1.0
+}
+
+/// A day of 120 steps between 20 and 100, with noise.
+fn daily(t: u32) -> f64 {
+    60.0 - 40.0 * (f64::from(t) * std::f64::consts::TAU / 120.0).cos() + 4.0 * noise(t)
+}
+
+#[test]
+fn sees_the_rise_of_the_third_day_after_two() {
+    // The load stands at its lowest at step 240 and reaches 60 half an hour of steps later.
+    let forecast = said(&fit((0..244).map(daily))).unwrap();
+    let ahead = forecast.steps[29].quantile(0.5);
+    assert!((ahead - daily(273)).abs() < 15.0, "{ahead} for {}", daily(273));
+    assert!(forecast.window_max[59].quantile(0.5) > 80.0, "{:?}", forecast.window_max[59]);
+    assert!(forecast.score.unwrap().pinball_ratio < 0.9, "{:?}", forecast.score);
+}
+
+#[test]
+fn covers_what_comes_as_often_as_it_says() {
+    let mut fitted = fit((0..1000).map(daily));
+    let (mut step, mut max) = (0u32, 0u32);
+    for t in 1000..1600 {
+        let forecast = said(&fitted).unwrap();
+        let came: Vec<f64> = (t..t + 8).map(daily).collect();
+        step += u32::from(came[7] <= forecast.steps[7].quantile(0.95));
+        let largest = came.iter().copied().fold(0.0, f64::max);
+        max += u32::from(largest <= forecast.window_max[7].quantile(0.95));
+        fitted.observe(Some(daily(t)));
+    }
+    // 570 of 600 are due; neighbours overlap, so three times the deviation of 600 independent ones is allowed.
+    assert!((540..=594).contains(&step) && (540..=594).contains(&max), "{step} and {max} of 600");
+}
+
+#[test]
+fn falls_back_to_the_last_value_where_nothing_beats_it() {
+    // Steps of random size at random times: a martingale.
+    let mut level = 50.0;
+    let walk = (0..2000).map(|t| {
+        if noise(t) > 0.9 {
+            level = f64::max(level + 8.0 * noise(t + 100_000), 1.0);
+        }
+        level
+    });
+    let fitted = fit(walk);
+    let mix = fitted.league().iter().find(|s| s.model == "mix").unwrap();
+    assert!(mix.score.unwrap().pinball_ratio < 1.05, "{mix:?}");
+    assert_eq!(fitted.league().iter().filter(|s| s.in_use).count(), 1);
+    let reference = fitted.league().iter().find(|s| s.model == "last value").unwrap();
+    assert!((reference.score.unwrap().pinball_ratio - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn has_no_opinion_on_a_short_or_unknown_history_and_takes_observations() {
+    for values in [vec![], vec![Some(3.0)], vec![Some(3.0); 20], vec![None; 500], vec![Some(f64::NAN); 500]] {
+        let mut fitted = Predictor::new(config()).fit(&series(values.clone()));
+        fitted.observe(Some(1.0));
+        assert_eq!(said(&fitted), None, "{values:?}");
+        assert_eq!(fitted.end(), series(values).end() + STEP);
+    }
+}
+
+#[test]
+fn a_constant_load_is_forecast_as_it_is() {
+    for level in [0.0, 7.0, 1e12] {
+        let forecast = said(&fit(std::iter::repeat_n(level, 400))).unwrap();
+        for quantiles in forecast.steps.iter().chain(&forecast.window_max) {
+            // A history holds six digits, and its transform seven.
+            assert!((quantiles.quantile(0.99) - level).abs() <= 1e-4 * level, "{quantiles:?} for {level}");
+        }
+    }
+}
+
+#[test]
+fn an_outage_is_not_learned_as_low_demand() {
+    let out = |t: u32| (600..640).contains(&t);
+    let with = said(&fit((0..960).map(|t| if out(t) { 0.0 } else { daily(t) }))).unwrap();
+    let gap = (0..960).map(|t| (!out(t)).then(|| daily(t)));
+    let without = said(&Predictor::new(config()).fit(&series(gap))).unwrap();
+    assert_eq!(with, without);
+}
+
+#[test]
+fn is_silent_once_nothing_was_known_for_half_a_horizon() {
+    let mut fitted = fit((0..480).map(daily));
+    (0..30).for_each(|_| fitted.observe(None));
+    assert!(said(&fitted).is_some());
+    fitted.observe(None);
+    assert_eq!(said(&fitted), None);
+}
+
+#[test]
+fn speaks_the_same_after_it_was_stored() {
+    let mut fitted = fit((0..900).map(daily));
+    (900..950).for_each(|t| fitted.observe(Some(daily(t))));
+    let text = serde_json::to_string(&fitted).unwrap();
+    assert!(text.len() <= 100 * 1024, "{} bytes", text.len());
+    let back: FittedPredictor = serde_json::from_str(&text).unwrap();
+    let (before, after) = (said(&fitted).unwrap(), said(&back).unwrap());
+    for (a, b) in before.window_max.iter().zip(&after.window_max) {
+        // JSON text of a double may differ in its last digit.
+        assert!((a.quantile(0.95) - b.quantile(0.95)).abs() <= 1e-9 * a.quantile(0.95));
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_forecast() {
+    assert_eq!(said(&fit((0..700).map(daily))), said(&fit((0..700).map(daily))));
+}
+
+/// Loads of every sort: levels, bursts, zeros, gaps, negative, huge and undefined values.
+fn loads() -> impl Strategy<Value = Vec<Option<f64>>> {
+    let value = prop_oneof![
+        6 => (0.0..100.0f64).prop_map(Some),
+        2 => Just(Some(0.0)),
+        2 => Just(None),
+        1 => Just(Some(-5.0)),
+        1 => (0.0..1e20f64).prop_map(Some),
+        1 => Just(Some(f64::INFINITY)),
+    ];
+    let run = (value, 1..60usize).prop_map(|(value, length)| vec![value; length]);
+    prop::collection::vec(run, 0..25).prop_map(|runs| runs.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn no_load_breaks_it(values in loads(), later in loads()) {
+        let mut fitted = Predictor::new(config()).fit(&series(values));
+        for value in later.into_iter().take(20) {
+            fitted.observe(value);
+        }
+        if let Some(forecast) = said(&fitted) {
+            prop_assert_eq!((forecast.steps.len(), forecast.window_max.len()), (60, 60));
+            for quantiles in forecast.steps.iter().chain(&forecast.window_max) {
+                prop_assert!(quantiles.values().is_sorted() && quantiles.values()[0] >= 0.0);
+                prop_assert!(quantiles.values().iter().all(|v| v.is_finite()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_future_changes_no_forecast(cut in 60usize..700, factor in 0.0..50.0f64) {
+        let value = |t: usize| daily(u32::try_from(t).unwrap());
+        let whole = series((0..700).map(|t| Some(value(t) * if t < cut { 1.0 } else { factor })));
+        let known = series((0..cut).map(|t| Some(value(t))));
+        let predictor = Predictor::new(config());
+        let (a, b) = (predictor.fit(&whole.truncated(cut)), predictor.fit(&known));
+        prop_assert_eq!(said(&a), said(&b));
+        prop_assert_eq!(a.league(), b.league());
+    }
+}
