@@ -2,6 +2,7 @@
 //!
 //! Times are seconds since the start of the load; negative ones lie before it, for a history of the same pattern.
 
+mod arrivals;
 mod daily;
 mod trace;
 
@@ -12,8 +13,9 @@ use rand_distr::Poisson;
 
 use crate::seeds;
 
+pub use self::arrivals::{Arrivals, Next};
 pub use self::daily::DailyPattern;
-pub use self::trace::{TracePattern, TraceUnit};
+pub use self::trace::TracePattern;
 
 /// Rates within a step that its mean is taken of: enough for a burst's flank at the steps in use.
 const SAMPLES_PER_STEP: u32 = 8;

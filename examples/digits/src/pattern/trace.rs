@@ -2,21 +2,6 @@
 
 use super::PatternError;
 
-/// What the values of a trace are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum TraceUnit {
-    /// Requests per second.
-    #[default]
-    #[value(name = "req/s")]
-    PerSecond,
-    /// Requests per minute.
-    #[value(name = "req/min")]
-    PerMinute,
-    /// Requests in the time until the next value.
-    #[value(name = "count")]
-    Count,
-}
-
 /// The pattern. Time 0 is the trace's first value; after its last, and before its first, it repeats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TracePattern {
@@ -28,12 +13,12 @@ pub struct TracePattern {
 }
 
 impl TracePattern {
-    /// From points of rising time in seconds, `speed` times as fast as recorded, with the rates times `scale`. A value holds until the
-    /// next one; the last holds for as long as most do.
+    /// From points of rising time in seconds and requests per second, `speed` times as fast as recorded, with the rates times `scale`. A
+    /// value holds until the next one; the last holds for as long as most do.
     ///
     /// # Errors
     /// With fewer than two points, times that do not rise, values that are negative or not finite, or a speed or scale that is not positive.
-    pub fn new(points: &[(f64, f64)], unit: TraceUnit, speed: f64, scale: f64) -> Result<Self, PatternError> {
+    pub fn new(points: &[(f64, f64)], speed: f64, scale: f64) -> Result<Self, PatternError> {
         let &[(first, _), .., (last, _)] = points else {
             return Err(PatternError("a trace of two values or more"));
         };
@@ -47,15 +32,7 @@ impl TracePattern {
             return Err(PatternError("a speed and a scale above 0"));
         }
         let usual = usual_step(points);
-        let next = points[1..].iter().map(|(t, _)| *t).chain([last + usual]);
-        let points = points.iter().zip(next).map(|((t, value), next)| {
-            let rate = match unit {
-                TraceUnit::PerSecond => *value,
-                TraceUnit::PerMinute => value / 60.0,
-                TraceUnit::Count => value / (next - t),
-            };
-            (t - first, rate * scale)
-        });
+        let points = points.iter().map(|(t, value)| (t - first, value * scale));
         Ok(Self { points: points.collect(), recorded_s: last - first + usual, speed })
     }
 
@@ -83,21 +60,15 @@ fn usual_step(points: &[(f64, f64)]) -> f64 {
 mod tests {
     use super::*;
 
-    const POINTS: [(f64, f64); 4] = [(1000.0, 60.0), (1060.0, 120.0), (1120.0, 30.0), (1240.0, 0.0)];
+    const POINTS: [(f64, f64); 4] = [(1000.0, 1.0), (1060.0, 2.0), (1120.0, 0.5), (1240.0, 0.0)];
 
     #[test]
     fn time_runs_faster_and_rates_stay() {
-        let trace = TracePattern::new(&POINTS, TraceUnit::PerMinute, 60.0, 2.0).unwrap();
+        let trace = TracePattern::new(&POINTS, 60.0, 2.0).unwrap();
         assert_eq!(trace.length_s(), 5.0);
         let rates: Vec<f64> = [0.0, 0.99, 1.5, 2.5, 3.9, 4.5].map(|t| trace.rate_at(t)).into();
         assert_eq!(rates, [2.0, 2.0, 4.0, 1.0, 1.0, 0.0]);
         assert_eq!((trace.rate_at(5.5), trace.rate_at(-0.5)), (2.0, 0.0), "it repeats both ways");
-    }
-
-    #[test]
-    fn a_count_is_spread_over_the_time_to_the_next() {
-        let trace = TracePattern::new(&POINTS, TraceUnit::Count, 1.0, 1.0).unwrap();
-        assert_eq!((trace.rate_at(0.0), trace.rate_at(130.0)), (1.0, 0.25));
     }
 
     #[test]
@@ -110,9 +81,9 @@ mod tests {
             &[(0.0, 1.0), (f64::NAN, 2.0)],
         ];
         for points in wrong {
-            assert!(TracePattern::new(points, TraceUnit::PerSecond, 1.0, 1.0).is_err(), "{points:?}");
+            assert!(TracePattern::new(points, 1.0, 1.0).is_err(), "{points:?}");
         }
-        assert!(TracePattern::new(&POINTS, TraceUnit::PerSecond, 0.0, 1.0).is_err());
-        assert!(TracePattern::new(&POINTS, TraceUnit::PerSecond, 1.0, f64::NAN).is_err());
+        assert!(TracePattern::new(&POINTS, 0.0, 1.0).is_err());
+        assert!(TracePattern::new(&POINTS, 1.0, f64::NAN).is_err());
     }
 }
