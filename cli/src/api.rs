@@ -16,7 +16,7 @@ pub(crate) mod views;
 mod tests;
 
 pub(crate) use backend::{Backend, LogFilter, Refusal, SeriesQuery};
-pub(crate) use listen::{Bound, Listen, ListenError, TlsFiles};
+pub(crate) use listen::{Listen, TlsFiles};
 
 /// Why a request was refused before it reached a route: the value of the `cause` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -128,11 +128,6 @@ impl Listen {
 }
 
 impl Bound {
-    /// The address taken.
-    pub(crate) const fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
     /// The address as people open it.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)

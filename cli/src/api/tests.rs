@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use self::fake::Fake;
-use super::{Bound, Listen};
+use super::Listen;
+use super::listen::Bound;
 
 /// The demand of the made-up serving workload.
 const DEMAND: tidegate_core::Signal = tidegate_core::Signal::RequestsPerSecond;
@@ -38,7 +39,7 @@ impl Service {
         let bound = listen.bind().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let token = text.lines().last().unwrap().split(' ').next().unwrap().to_owned();
-        let (addr, fake) = (bound.addr(), Arc::new(fake));
+        let (addr, fake) = (addr_of(&bound), Arc::new(fake));
         let stop = serve(bound, Arc::clone(&fake));
         Self { addr, fake, token, client: client(), _stop: stop, _dir: dir }
     }
@@ -57,6 +58,10 @@ impl Service {
         assert_eq!(response.headers()["content-type"], "application/json", "{path}");
         response.json().await.unwrap()
     }
+}
+
+fn addr_of(bound: &Bound) -> SocketAddr {
+    bound.url().split_once("://").unwrap().1.parse().unwrap()
 }
 
 fn client() -> reqwest::Client {

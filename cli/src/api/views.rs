@@ -10,8 +10,10 @@ mod summary;
 mod workload;
 
 pub(crate) use about::{About, IndexedLogs, NodeReading, NodeView, Pool, PoolHolder, Preloaded, Rival, Sink};
+#[cfg(test)]
+pub(crate) use action::Alert;
 pub(crate) use action::{
-    Alert, AlertBatch, AlertOutcome, AlertReport, AlertStatus, Fault, FaultRequest, FaultTarget, Faults,
+    AlertBatch, AlertOutcome, AlertReport, AlertStatus, Fault, FaultRequest, FaultTarget, Faults,
     RunningFault,
 };
 pub(crate) use decision::{Baseline, Decision, Decisions, Reason};

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::fake::{Fake, SERVE};
-use super::{Service, client, serve};
-use crate::api::{Denied, Listen, ListenError, TlsFiles};
+use super::{Service, addr_of, client, serve};
+use crate::api::listen::ListenError;
+use crate::api::{Denied, Listen, TlsFiles};
 
 const ALERT: &str = "/api/v1/alerts";
 const FAULTS: &str = "/api/v1/demo/faults";
@@ -197,7 +198,7 @@ async fn over_tls_every_question_needs_a_token() {
     listen.token_always = true;
     let bound = listen.bind().unwrap();
     assert!(bound.url().starts_with("https://127.0.0.1:"));
-    let port = bound.addr().port();
+    let port = addr_of(&bound).port();
     let _stop = serve(bound, Arc::new(Fake::new(true)));
     drop(client());
     let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
