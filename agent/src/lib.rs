@@ -5,3 +5,4 @@
 pub mod clock;
 pub mod collect;
 pub mod export;
+pub mod logs;
