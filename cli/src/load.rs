@@ -21,6 +21,7 @@ use crate::trace::Unit;
 
 pub(crate) use self::generator::{Generator, Limits};
 pub(crate) use self::shape::Shape;
+pub(crate) use self::tally::Snapshot;
 
 /// Shapes of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

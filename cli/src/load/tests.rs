@@ -7,7 +7,7 @@ use tidegate_digits::{Log, ServeArgs, learn};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::load::tally::{Outcome, Snapshot};
+use crate::load::tally::Outcome;
 use crate::load::target::Target;
 
 struct Service {
