@@ -206,15 +206,3 @@ fn a_resize_that_failed_is_named_and_not_tried_again_at_once() {
     assert!(plan.has(ReasonCode::CheckpointFailed) && decision.is_some());
     assert_eq!(train.take(Timestamp::from_secs(60), None).0.replicas, 10);
 }
-
-#[test]
-fn zz_look() {
-    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), history(2));
-    for end in [20, 60, 120, 148, 300] {
-        run(&mut brain, end-5..end);
-        let f = brain.forecast().unwrap();
-        println!("at {end}: {} score {:?}", f.model, f.score);
-        for k in [0usize, 2, 5, 11, 20, 40] { println!("  k={k} q50 {:.1} q95 {:.1} q99 {:.1} max q50 {:.1} q95 {:.1} q99 {:.1} truth {:.1}", f.steps[k].quantile(0.5), f.steps[k].quantile(0.95), f.steps[k].quantile(0.99), f.window_max[k].quantile(0.5), f.window_max[k].quantile(0.95), f.window_max[k].quantile(0.99), rate(end + 5*k as i64)); }
-    }
-    for s in brain.league() { println!("{:?}", s); }
-}

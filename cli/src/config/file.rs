@@ -236,7 +236,7 @@ pub(crate) struct Metrics {
     /// Whole addresses, for a workload that Tidegate does not start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) urls: Vec<String>,
-    /// Time between two scrapes.
+    /// Time between two scrapes; of several workloads, the shortest counts for all.
     #[serde(default = "Metrics::every_default")]
     pub(crate) every: Span,
     /// Which families are which signals, beyond those that Tidegate knows.

@@ -15,6 +15,8 @@ use tidegate_core::{
 };
 use tidegate_digits::faults::Fault as SampleFault;
 use tidegate_history::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::machine::{Machine, lock};
 use crate::api::Refusal;
@@ -145,7 +147,7 @@ impl Demo {
                 env: BTreeMap::new(),
                 directory: None,
                 ready_path: Some("/readyz".into()),
-                start_deadline: Span::from_secs(30),
+                start_deadline: Span::from_secs(15),
                 stop_grace: Span::from_secs(10),
             }),
             gateway: None,
@@ -227,8 +229,7 @@ impl Demo {
 
     /// Two days of the same pattern, with other chance, up to now; only what the history does not have yet.
     fn preload(&self, store: &Store, now: Timestamp) -> f64 {
-        let id = WorkloadId::local(SERVE).expect("the sample's name is a segment");
-        let subject = Subject::Workload(id);
+        let subject = Subject::Workload(sample_id(SERVE));
         let since = store.latest(&subject, Signal::RequestsPerSecond).ok().flatten().map(|(at, _)| at);
         let days = f64::from(PRELOADED_DAYS);
         let from = now.before(self.day() * PRELOADED_DAYS);
@@ -259,23 +260,36 @@ impl Demo {
         self.day() * PRELOADED_DAYS + self.day().mul_f64(BEGINS_AT)
     }
 
-    /// Starts the load.
+    /// Starts the load as soon as a replica is ready to take it.
     pub(super) fn run(&self, managed: &BTreeMap<WorkloadId, Managed>) -> anyhow::Result<Running> {
-        let serve = WorkloadId::local(SERVE).expect("the sample's name is a segment");
-        let gateway =
-            managed.get(&serve).and_then(|one| one.gateway.as_ref()).context("the demo has a gateway")?;
-        let generator =
-            load::Generator::start_digits(gateway.addr(), self.shape.clone(), self.begins(), self.seed);
-        let folders = [SERVE, TRAIN].map(|name| {
-            (WorkloadId::local(name).expect("the sample's name is a segment"), self.faults(name))
+        let serve = managed.get(&sample_id(SERVE)).context("the demo serves")?;
+        let gateway = serve.gateway.as_ref().context("the demo has a gateway")?.addr();
+        let mut replicas = serve.target.as_ref().context("the demo has replicas")?.watch();
+        let (shape, begins, seed) = (self.shape.clone(), self.begins(), self.seed);
+        let (stop, mut stopped) = watch::channel(false);
+        let load = tokio::spawn(async move {
+            tokio::select! {
+                ready = replicas.wait_for(|seen| seen.counts.ready > 0) => ready.ok()?,
+                _ = stopped.wait_for(|stop| *stop) => return None,
+            };
+            let generator = load::Generator::start_digits(gateway, shape, begins, seed);
+            // Also over when the demo is dropped.
+            drop(stopped.wait_for(|stop| *stop).await);
+            Some(generator.stop().await)
         });
-        Ok(Running { load: Mutex::new(Some(generator)), folders: folders.into(), faults: Mutex::default() })
+        let folders = [SERVE, TRAIN].map(|name| (sample_id(name), self.faults(name)));
+        Ok(Running { stop, load: Mutex::new(Some(load)), folders: folders.into(), faults: Mutex::default() })
     }
+}
+
+fn sample_id(name: &str) -> WorkloadId {
+    WorkloadId::local(name).expect("the samples' names are segments")
 }
 
 /// The demo at work.
 pub(super) struct Running {
-    load: Mutex<Option<load::Generator>>,
+    stop: watch::Sender<bool>,
+    load: Mutex<Option<JoinHandle<Option<load::Snapshot>>>>,
     folders: BTreeMap<WorkloadId, PathBuf>,
     faults: Mutex<BTreeMap<(WorkloadId, Fault), Timestamp>>,
 }
@@ -283,9 +297,11 @@ pub(super) struct Running {
 impl Running {
     /// Ends the load.
     pub(super) async fn stop(&self) {
-        let generator = lock(&self.load).take();
-        if let Some(generator) = generator {
-            generator.stop().await;
+        self.stop.send_replace(true);
+        let load = lock(&self.load).take();
+        let Some(load) = load else { return };
+        if let Ok(Some(end)) = load.await {
+            tracing::info!(sent = end.sent, ok = end.ok, not_sent = end.not_sent, "load ended");
         }
     }
 

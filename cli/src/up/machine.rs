@@ -92,7 +92,7 @@ impl Machine {
         }
         let registry = Arc::new(Registry::new());
         let (targets, scraped) = watch::channel(Vec::new());
-        let agent = start_agent(&managed, &registry, scraped);
+        let agent = start_agent(&managed, &registry, scraped, scrape_every(&settings));
         let latest = agent.latest_values();
         let collected = Arc::new(Collected::new(Arc::clone(&latest)));
         let brains: Vec<_> =
@@ -224,6 +224,7 @@ fn start_agent(
     managed: &BTreeMap<WorkloadId, Managed>,
     registry: &Arc<Registry>,
     scraped: watch::Receiver<Vec<ScrapeTarget>>,
+    scrape_every: Duration,
 ) -> AgentHandle {
     let watched: Vec<_> =
         managed.iter().filter_map(|(id, one)| Some((id.clone(), one.target.as_ref()?.watch()))).collect();
@@ -235,10 +236,16 @@ fn start_agent(
         };
         watched.iter().map(group).collect()
     };
-    let paces = Paces { process: WORKLOADS_EVERY, scrape: WORKLOADS_EVERY, ..Paces::default() };
+    let paces = Paces { process: WORKLOADS_EVERY, scrape: scrape_every, ..Paces::default() };
     let root = PathBuf::from("/");
     let builder = Agent::builder().node(root.clone()).process(root, groups).scrape(scraped);
     builder.paces(paces).registry(Arc::clone(registry)).start()
+}
+
+/// The shortest time between two scrapes that a workload asks for, but never less than a second.
+fn scrape_every(settings: &Settings) -> Duration {
+    let asked = settings.workloads.iter().filter_map(|setting| setting.metrics.as_ref()).map(|metrics| metrics.every);
+    asked.min().unwrap_or(WORKLOADS_EVERY).max(Duration::from_secs(1))
 }
 
 /// A brain that knows what the history knows, and what its predecessor learned.

@@ -65,6 +65,7 @@ pub(super) struct Scraped {
     pub(super) urls: Vec<String>,
     pub(super) rules: Vec<SignalRule>,
     pub(super) latency_limit_seconds: Option<f64>,
+    pub(super) every: Duration,
 }
 
 impl Settings {
@@ -194,6 +195,8 @@ fn process_spec(id: &WorkloadId, process: &Process, data: &Path) -> ProcessSpec 
         ready: Readiness { check, ..Readiness::default() },
         start_deadline: process.start_deadline.get(),
         stop_grace: process.stop_grace.get(),
+        // What has run for as long as a start may take has started well.
+        healthy_run: process.start_deadline.get(),
         ..ProcessSpec::new(id.clone(), process.command.clone(), data.join("logs").join("replicas"))
     }
 }
@@ -213,5 +216,5 @@ fn scraped(metrics: &Metrics, latency_limit_seconds: Option<f64>) -> anyhow::Res
         made.check().map_err(|error| Usage(format!("rule for {}: {error}", rule.family)))?;
         rules.push(made);
     }
-    Ok(Scraped { path: metrics.path.clone(), urls: metrics.urls.clone(), rules, latency_limit_seconds })
+    Ok(Scraped { path: metrics.path.clone(), urls: metrics.urls.clone(), rules, latency_limit_seconds, every: metrics.every.get() })
 }

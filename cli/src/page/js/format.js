@@ -19,7 +19,7 @@ export function fixed(value, digits = 1) {
 /** A share as percent; more decimals near 100 %, where they matter. */
 export function percent(value, digits) {
   if (!known(value)) return UNKNOWN;
-  const places = digits ?? (value > 0.98 && value < 1 ? 2 : 1);
+  const places = digits ?? (value > 0.9 && value < 1 ? 2 : 1);
   return `${fixed(value * 100, places)} %`;
 }
 
