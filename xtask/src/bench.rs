@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: lists the benchmarks, or runs those named. What they measure stands in their own files.
+//! `cargo xtask bench`: lists the benchmarks, or runs those named. What they measure stands in `benches/README.md` and in their own files.
 
 use anyhow::{Context, Result};
 
@@ -7,26 +7,81 @@ use crate::{cargo, workspace};
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Benchmarks to run; without any, they are listed
-    names: Vec<String>,
+    /// Benchmark to run; without one, they are listed
+    name: Option<String>,
+    /// Passed on to it
+    #[arg(trailing_var_arg = true)]
+    arguments: Vec<String>,
 }
+
+/// A program that measures something and prints its figures.
+struct Bench {
+    name: &'static str,
+    package: &'static str,
+    example: &'static str,
+    /// Whether it drives the released binary.
+    binary: bool,
+    about: &'static str,
+}
+
+const BENCHES: [Bench; 5] = [
+    Bench {
+        name: "forecast",
+        package: "tidegate-predictor",
+        example: "score",
+        binary: false,
+        about: "pinball loss against the last value, coverage and fit time on the traces in TIDEGATE_TRACES",
+    },
+    Bench {
+        name: "history",
+        package: "tidegate-history",
+        example: "size",
+        binary: false,
+        about: "bytes per sample and read time on the traces in TIDEGATE_TRACES",
+    },
+    Bench {
+        name: "exposition",
+        package: "tidegate-agent",
+        example: "parse_bench",
+        binary: false,
+        about: "MB/s of the exposition parser, time to encode 5,000 series",
+    },
+    Bench {
+        name: "idle",
+        package: "tidegate-tests",
+        example: "idle",
+        binary: true,
+        about: "memory, CPU and /metrics latency of `up` watching the machine alone; argument: seconds",
+    },
+    Bench {
+        name: "demo",
+        package: "tidegate-tests",
+        example: "demo_days",
+        binary: true,
+        about: "missed objectives and replica-hours over days of the demo; arguments: days, seeds",
+    },
+];
 
 /// Lists or runs.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let benches = workspace::targets(&workspace::metadata()?, "bench");
-    if options.names.is_empty() {
-        for (package, name) in &benches {
-            println!("{name}  ({package})");
+    let Some(name) = &options.name else {
+        for bench in &BENCHES {
+            println!("{:<12} {}", bench.name, bench.about);
         }
-        println!("{} benchmarks; run one with `cargo xtask bench NAME`", benches.len());
+        println!("{} benchmarks; run one with `cargo xtask bench NAME [ARGUMENT…]`", BENCHES.len());
         return Ok(true);
+    };
+    let bench = BENCHES.iter().find(|bench| bench.name == name);
+    let bench = bench.with_context(|| format!("no benchmark is called {name}; `cargo xtask bench` lists them"))?;
+    let mut command = cargo::command();
+    command.args(["run", "--release", "--package", bench.package, "--example", bench.example, "--"]);
+    command.args(&options.arguments);
+    if bench.binary {
+        if !cargo::succeeds(cargo::command().args(["build", "--release", "--package", "tidegate"]))? {
+            return Ok(false);
+        }
+        let folder = workspace::target_dir(&workspace::metadata()?)?;
+        command.env("TIDEGATE_BIN", folder.join("release").join("tidegate"));
     }
-    let mut passed = true;
-    for name in &options.names {
-        let found = benches.iter().find(|(_, bench)| bench == name);
-        let (package, _) = found
-            .with_context(|| format!("no benchmark is called {name}; `cargo xtask bench` lists them"))?;
-        passed &= cargo::succeeds(cargo::command().args(["bench", "--package", package, "--bench", name]))?;
-    }
-    Ok(passed)
+    cargo::succeeds(&mut command)
 }
