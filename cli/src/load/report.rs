@@ -56,7 +56,7 @@ fn line(now: &Snapshot) -> String {
 /// # Errors
 /// When stdout cannot be written.
 pub(super) fn print(how: Output, end: &Snapshot) -> anyhow::Result<()> {
-    output::print(how, &["", "load"], &rows(end), end)
+    output::print(how, &["figure", "value"], &rows(end), end)
 }
 
 fn rows(end: &Snapshot) -> Vec<Vec<String>> {
