@@ -32,12 +32,19 @@ Examples:
 
 Exit status: 0 done, 1 failed, 64 wrong command line or configuration, 130 interrupted.";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  tidegate check config
+  tidegate check elasticsearch
+  tidegate check elasticsearch --url https://127.0.0.1:9200 --user elastic --password-file password --dry-run";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Watch and size workloads on this machine; serve the page and the API.
     Up(Box<UpArgs>),
     /// Check a configuration, or a server that it names.
+    #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Forecast a series from a CSV file.
     Forecast(ForecastArgs),
@@ -48,11 +55,16 @@ pub(crate) enum Command {
     /// Send a bounded load to an HTTP service.
     Load(LoadArgs),
     /// Print shell completions.
+    #[command(after_help = "\
+Examples:
+  tidegate completions bash > /etc/bash_completion.d/tidegate
+  tidegate completions fish > ~/.config/fish/completions/tidegate.fish")]
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
     },
     /// Print a page of the reference: metrics, signals, log fields or the configuration.
+    #[command(after_help = "Example:\n  tidegate reference config | less")]
     Reference {
         /// Which page.
         #[arg(value_enum)]
@@ -156,11 +168,15 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckWhat {
     /// Say everything that is wrong with a configuration.
+    #[command(
+        after_help = "Examples:\n  tidegate check config\n  tidegate check config deploy/tidegate.yaml"
+    )]
     Config {
         /// The file; else the usual places.
         file: Option<PathBuf>,
     },
     /// Verify version and privileges; install the index template and the data stream's lifecycle. Changes nothing when all is there.
+    #[command(after_help = CHECK_EXAMPLES)]
     Elasticsearch {
         /// Configuration that names the server; else the usual places.
         #[arg(long, value_name = "FILE")]

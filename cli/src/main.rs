@@ -50,7 +50,9 @@ fn main() -> ExitCode {
             return if wrong { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    log_to_stderr(&args);
+    if let Err(error) = log_to_stderr(&args) {
+        return tell(&error);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -64,14 +66,16 @@ fn main() -> ExitCode {
     status
 }
 
-fn log_to_stderr(args: &Args) {
-    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(args: &Args) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log)
+        .map_err(|error| Usage(format!("wrong --log (or TIDEGATE_LOG) {:?}: {error}", args.log)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if args.log_json {
         builder.json().init();
     } else {
         builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     }
+    Ok(())
 }
 
 async fn run(command: Command) -> ExitCode {
@@ -105,17 +109,22 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
         Command::Explain(args) => explain::run(args).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut std::io::stdout());
-            Ok(())
+            // By way of memory: the generator panics when its reader has gone away.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "tidegate", &mut script);
+            output::say(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Reference { page } => output::say(reference::page(page).trim_end()),
         Command::Up(_) | Command::Sample(_) | Command::Load(_) => unreachable!("these are run before"),
     }
 }
 
-/// Prints the error with its whole chain; a configuration or usage error ends with 64, any other with 1.
+/// Prints the error with its whole chain. What the user gave ends with 64 when it is wrong: usage, configuration, a trace; all else with 1.
 fn tell(error: &anyhow::Error) -> ExitCode {
-    let usage = error.chain().any(|cause| cause.is::<Usage>() || cause.is::<config::ConfigError>());
+    let given = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<Usage>() || cause.is::<config::ConfigError>() || cause.is::<trace::TraceError>()
+    };
+    let usage = error.chain().any(given);
     eprintln!("error: {error:#}");
     ExitCode::from(if usage { USAGE } else { 1 })
 }

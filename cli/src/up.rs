@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::UpArgs;
@@ -27,17 +27,28 @@ use settings::Settings;
 
 /// Runs until SIGINT, SIGTERM or the end of `--for`; then drains and leaves nothing behind.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
+    // Taken first: also what is only half started is ended in good order.
+    let mut signals = Signals::new()?;
     let settings = Settings::new(&args)?;
     let duration = settings.duration;
-    // Taken first: a port or a directory in use is said before anything is started.
+    // A port or a directory in use is said before anything is started.
     let bound = settings.listen.clone().bind().context("the API cannot listen")?;
     let url = bound.url();
-    let machine = Arc::new(Machine::start(settings, &url).await?);
+    let machine = tokio::select! {
+        started = Machine::start(settings, &url) => Arc::new(started?),
+        why = signals.next() => {
+            tracing::info!(why, "stopped before the start was over");
+            return Ok(());
+        }
+    };
     let stop = CancellationToken::new();
     let serving = tokio::spawn(bound.serve(Arc::clone(&machine) as _, stop.clone().cancelled_owned()));
     let rounds = tokio::spawn(round::run(Arc::clone(&machine), stop.clone()));
     output::say(&format!("listening on {url}"))?;
-    let why = wait_for_end(duration).await?;
+    let why = tokio::select! {
+        why = signals.next() => why,
+        () = over(duration) => "the time given by --for is over",
+    };
     tracing::info!(why, "stopping");
     stop.cancel();
     // The loop first, so that nothing is started while replicas end.
@@ -47,19 +58,30 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What ends a server in good order.
-async fn wait_for_end(duration: Option<Duration>) -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
-    let timer = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
+/// The signals that end a server in good order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
         }
-    };
-    Ok(tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "terminated",
-        () = timer => "the time given by --for is over",
-    })
+    }
+}
+
+async fn over(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! `TIDEGATE_BIN=target/release/tidegate cargo run -p tidegate-tests --example idle -- [SECONDS]`
 
+#![expect(clippy::print_stdout, reason = "its output is its purpose")]
+
 use std::time::{Duration, Instant};
 
 use tidegate_tests::servers::{Tidegate, http};
@@ -29,7 +31,11 @@ async fn main() {
     #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
     let share = cpu / seconds as f64;
     println!("CPU over {seconds} s: {:.1} mCPU", share * 1000.0);
-    println!("/metrics over {SCRAPES} scrapes: p50 {:?}, p99 {:?}", times[SCRAPES / 2], times[SCRAPES * 99 / 100]);
+    println!(
+        "/metrics over {SCRAPES} scrapes: p50 {:?}, p99 {:?}",
+        times[SCRAPES / 2],
+        times[SCRAPES * 99 / 100]
+    );
     assert!(tidegate.interrupt().success(), "it drains and ends with 0");
 }
 

@@ -1,11 +1,12 @@
 //! Everything that `up` runs on this machine, put together: started in order, stopped in order.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tidegate_actuator::control::{Control, Managed};
 use tidegate_actuator::routing::Routing;
 use tidegate_actuator::{Gateway, LocalTarget};
@@ -63,6 +64,8 @@ pub(super) struct Machine {
     pub(super) preloaded: Option<f64>,
     /// Lines that Elasticsearch finds, as of the last time it was asked.
     pub(super) indexed: Mutex<Option<u64>>,
+    /// Kept: the data directory is free for another when it is gone.
+    _locked: File,
     /// Kept: the log path ends when it is gone.
     _sources: watch::Sender<Vec<LogSource>>,
 }
@@ -72,6 +75,7 @@ impl Machine {
     pub(super) async fn start(mut settings: Settings, url: &str) -> anyhow::Result<Self> {
         let started_at = clock::now();
         let mut notes = std::mem::take(&mut settings.notes);
+        let locked = lock_directory(&settings.data)?;
         let store = Arc::new(open_history(&settings.data, started_at, &mut notes)?);
         let preloaded = match &settings.demo {
             Some(demo) => demo.prepare(&store, started_at).await?,
@@ -123,6 +127,7 @@ impl Machine {
             demo,
             preloaded,
             indexed: Mutex::new(None),
+            _locked: locked,
             _sources: sources,
         })
     }
@@ -132,7 +137,8 @@ impl Machine {
         if let Some(demo) = &self.demo {
             demo.stop().await;
         }
-        if let Some(control) = lock(&self.control).take() {
+        let control = lock(&self.control).take();
+        if let Some(control) = control {
             for brain in control.brains() {
                 self.keep(brain);
             }
@@ -173,6 +179,24 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn blob_key(id: &WorkloadId) -> String {
     format!("brain/{id}")
+}
+
+/// Takes the data directory for this process: two on one directory would fight over the same replicas and files, also where
+/// neither can keep a history.
+fn lock_directory(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let failed = || format!("failed to lock {}", path.display());
+    let file = File::options().write(true).create(true).truncate(false).open(&path).with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!(
+                "another Tidegate uses the data directory {}; give this one its own with --data",
+                data.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
+    }
 }
 
 /// Opens the history; goes on without keeping anything where the directory cannot be written, and says so.
@@ -244,7 +268,8 @@ fn start_agent(
 
 /// The shortest time between two scrapes that a workload asks for, but never less than a second.
 fn scrape_every(settings: &Settings) -> Duration {
-    let asked = settings.workloads.iter().filter_map(|setting| setting.metrics.as_ref()).map(|metrics| metrics.every);
+    let asked =
+        settings.workloads.iter().filter_map(|setting| setting.metrics.as_ref()).map(|metrics| metrics.every);
     asked.min().unwrap_or(WORKLOADS_EVERY).max(Duration::from_secs(1))
 }
 

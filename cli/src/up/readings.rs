@@ -47,7 +47,7 @@ impl Readings for Collected {
         let subject = Subject::Workload(workload.clone());
         let scraped = Giver::Source(SourceName::Scrape);
         let of = |signal: &Signal| self.latest.get_from(scraped, &subject, *signal)?.coverage;
-        Signal::ALL.iter().find_map(of).map(|coverage| u32::try_from(coverage.answered).unwrap_or(u32::MAX))
+        Signal::ALL.iter().find_map(of).map(|coverage| coverage.answered)
     }
 
     fn withheld(&self, workload: &WorkloadId) -> bool {

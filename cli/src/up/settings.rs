@@ -102,7 +102,7 @@ impl Settings {
             workloads.push(setting(workload, &data, args.no_forecast)?);
         }
         Ok(Self {
-            listen: listen(args, &config, &data),
+            listen: listen(args, &config, &data)?,
             slots: config.pool.map(|pool| pool.slots),
             workloads,
             logs: log_setting(args, &config)?,
@@ -119,14 +119,18 @@ impl Settings {
     }
 }
 
-fn listen(args: &UpArgs, config: &Config, data: &Path) -> Listen {
+fn listen(args: &UpArgs, config: &Config, data: &Path) -> anyhow::Result<Listen> {
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT));
     let addr = args.listen.or(config.listen).unwrap_or(usual);
     let tokens = config.tokens.clone();
+    if !addr.ip().is_loopback() && (config.tls.is_none() || config.tokens.is_none()) {
+        let text = format!("{addr} is beyond loopback: that needs `tls` and `tokens` in the configuration");
+        return Err(Usage(text).into());
+    }
     // On loopback a file of tokens is made where there is none: alerts always need one.
     let tokens = if addr.ip().is_loopback() { tokens.or_else(|| Some(data.join("tokens"))) } else { tokens };
     let tls = config.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() });
-    Listen { tls, tokens, ..Listen::loopback(addr, data.join("tokens")) }
+    Ok(Listen { tls, tokens, ..Listen::loopback(addr, data.join("tokens")) })
 }
 
 fn log_setting(args: &UpArgs, config: &Config) -> anyhow::Result<LogSetting> {
@@ -216,5 +220,11 @@ fn scraped(metrics: &Metrics, latency_limit_seconds: Option<f64>) -> anyhow::Res
         made.check().map_err(|error| Usage(format!("rule for {}: {error}", rule.family)))?;
         rules.push(made);
     }
-    Ok(Scraped { path: metrics.path.clone(), urls: metrics.urls.clone(), rules, latency_limit_seconds, every: metrics.every.get() })
+    Ok(Scraped {
+        path: metrics.path.clone(),
+        urls: metrics.urls.clone(),
+        rules,
+        latency_limit_seconds,
+        every: metrics.every.get(),
+    })
 }

@@ -17,6 +17,8 @@ const RECORDS_MAX: usize = 10_000;
 
 /// The range's figures. Rates are held once a second, so their sums are amounts.
 pub(super) fn summary(machine: &Machine, from: Timestamp, to: Timestamp) -> Result<Summary, Refusal> {
+    // History that the demo made up is nothing that a workload did.
+    let from = if machine.preloaded.is_some() { from.max(machine.started_at) } else { from };
     let control = lock(&machine.control);
     let control = control.as_ref().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
     let unreadable = |error: StoreError| Refusal::Unavailable(format!("the history cannot be read: {error}"));
@@ -33,7 +35,8 @@ fn of_workload(
 ) -> Result<WorkloadSummary, StoreError> {
     let range = Range { store: &machine.store, subject: Subject::Workload(brain.id().clone()), from, to };
     let serving = brain.policy().role() == Role::Serving;
-    let requests = range.amount(Signal::RequestsPerSecond)?;
+    // What was preloaded was never asked of anybody.
+    let requests = range.amount_while(Signal::RequestsPerSecond, Signal::ReplicasWanted)?;
     let missed = range.amount(Signal::SloMissesPerSecond)?;
     let held = range.held_seconds()?;
     let lost = range.amount(Signal::WorkersLost)?;
@@ -78,10 +81,17 @@ struct Range<'a> {
 impl Range<'_> {
     /// Mean rate times the time for which it is known; `None` when it never was.
     fn amount(&self, signal: Signal) -> Result<Option<f64>, StoreError> {
+        self.amount_while(signal, signal)
+    }
+
+    /// The same over the time for which another signal is known too.
+    fn amount_while(&self, signal: Signal, other: Signal) -> Result<Option<f64>, StoreError> {
         let seconds = self.to.since(self.from).as_secs().max(1);
         let step = Duration::from_secs(seconds.div_ceil(STEPS_WANTED).max(1));
-        let series = self.store.read(&self.subject, signal, self.from, self.to, step, Aggregate::Mean)?;
-        let known: Vec<f64> = series.values().iter().flatten().copied().collect();
+        let read = |signal| self.store.read(&self.subject, signal, self.from, self.to, step, Aggregate::Mean);
+        let (rates, marks) = (read(signal)?, read(other)?);
+        let both = rates.values().iter().zip(marks.values()).filter(|(_, mark)| mark.is_some());
+        let known: Vec<f64> = both.filter_map(|(rate, _)| *rate).collect();
         Ok((!known.is_empty()).then(|| known.iter().sum::<f64>() * step.as_secs_f64()))
     }
 
