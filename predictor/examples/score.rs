@@ -1,7 +1,8 @@
 //! Scores the predictor on a folder of traces by rolling origin, against the last value with residual quantiles.
 //!
-//! `TIDEGATE_TRACES=DIR cargo run --release -p tidegate-predictor --example score [SERIES…]`
+//! `TIDEGATE_TRACES=DIR cargo run --release -p tidegate-predictor --example score [--league] [SERIES…]`
 //!
+//! `--league` prints the league table at each series' last origin.
 //! DIR holds `series.csv` (columns `series`, `kind`, `step_s`, `bucket_s`, `season_s`) and `<series>.csv.gz` (`timestamp_s,value`).
 //! 50 origins lie evenly over the last third of each series; each is forecast by a predictor fitted to what lies before it.
 //! The reference is rebuilt here, apart from the predictor: residual quantiles over the last seven days.
@@ -47,7 +48,8 @@ struct Tally {
 fn main() -> Outcome<()> {
     let folder = std::env::var("TIDEGATE_TRACES")
         .map_err(|_| "TIDEGATE_TRACES is not set: name a folder of traces")?;
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, wanted): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|a| a.starts_with("--"));
     let traces = load(Path::new(&folder), &wanted)?;
     println!(
         "| series | steps | pinball vs last value | by horizon | cov95 | window max | cov95 | fit, s | predict + observe, ms | kept, KB | in use |"
@@ -55,7 +57,7 @@ fn main() -> Outcome<()> {
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let (mut logs, mut all_max) = (Vec::new(), Vec::new());
     for trace in &traces {
-        let (ratio, max) = score(trace);
+        let (ratio, max) = score(trace, !flags.is_empty());
         logs.push(ratio.ln());
         all_max.push(max.ln());
     }
@@ -112,7 +114,7 @@ fn load(folder: &Path, wanted: &[String]) -> Outcome<Vec<Trace>> {
 
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 #[expect(clippy::disallowed_methods, reason = "measures how long a fit takes")]
-fn score(trace: &Trace) -> (f64, f64) {
+fn score(trace: &Trace, show_league: bool) -> (f64, f64) {
     let n = trace.values.len();
     let [first, lead, longest] = trace.horizons;
     let config = PredictorConfig {
@@ -128,6 +130,7 @@ fn score(trace: &Trace) -> (f64, f64) {
     };
     let mut tallies = [[Tally::default(); 3]; 2];
     let (mut fit, mut speak, mut kept) = (Duration::ZERO, Duration::ZERO, 0);
+    let mut league = Vec::new();
     let mut used: HashMap<String, u32> = HashMap::new();
     for origin in origins(n, longest) {
         let known = trace.values[..=origin].iter().map(|v| Some(*v));
@@ -151,6 +154,7 @@ fn score(trace: &Trace) -> (f64, f64) {
             tallies[1][at].add(&forecast.window_max[h - 1], &reference(window, h, true), actual);
         }
         let began = Instant::now();
+        league = fitted.league().to_vec();
         fitted.observe(Some(trace.values[origin + 1]));
         let _ = std::hint::black_box(fitted.predict(Signal::RequestsPerSecond, fitted.end()));
         speak += began.elapsed();
@@ -170,6 +174,9 @@ fn score(trace: &Trace) -> (f64, f64) {
         speak.as_secs_f64() * 1e3 / ORIGINS as f64,
         kept / 1024,
     );
+    for standing in league.iter().filter(|_| show_league) {
+        println!("    {:32} {:?}", standing.model, standing.score);
+    }
     (ratio, max)
 }
 
