@@ -285,7 +285,7 @@ impl Records {
         if lines.is_empty() {
             return;
         }
-        self.ledger.read(tailed.origin.workload.as_ref(), lines.len() as u64);
+        let count = lines.len() as u64;
         for line in lines {
             let id = tailed.namer.id(line.start, &line.bytes);
             let mut parsed = parse(&line.bytes, tailed.format);
@@ -299,6 +299,7 @@ impl Records {
             self.recent.keep(shown, now);
             entries.push(Entry { id, document, mark, resumed: line.start < tailed.resumed_until });
         }
+        self.ledger.read(tailed.origin.workload.as_ref(), count);
         let (head_bytes, head) = tailed.head();
         self.book.describe(tailed.key, |page| (page.head_bytes, page.head) = (head_bytes, head));
     }

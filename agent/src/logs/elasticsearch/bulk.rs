@@ -7,7 +7,7 @@ use super::super::sink::{Cause, Outcome};
 
 /// Asks for no more of the answer than is read.
 pub(super) const FILTER: &str =
-    "filter_path=items.*._index,items.*.status,items.*.failure_store,items.*.error.type,items.*.error.reason";
+    "filter_path=items.*.status,items.*.failure_store,items.*.error.type,items.*.error.reason";
 /// Longest reason kept of a refusal, in bytes.
 const REASON_BYTES_MAX: usize = 2048;
 
@@ -20,14 +20,6 @@ pub(super) fn body(batch: &[Entry]) -> Vec<u8> {
         body.push(b'\n');
     }
     body
-}
-
-/// What an answer says of each line.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Read {
-    pub(super) outcomes: Vec<Outcome>,
-    /// Backing index of the last line that was stored anew: the stream's write index at that time.
-    pub(super) index: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,8 +35,6 @@ struct Item {
 #[derive(Deserialize)]
 struct Created {
     status: u16,
-    #[serde(rename = "_index")]
-    index: Option<String>,
     failure_store: Option<String>,
     error: Option<Fault>,
 }
@@ -57,15 +47,10 @@ struct Fault {
 }
 
 /// Reads the answer to a request of `lines` lines; `None` when it is not the answer to such a request.
-pub(super) fn read(answer: &[u8], lines: usize) -> Option<Read> {
+pub(super) fn read(answer: &[u8], lines: usize) -> Option<Vec<Outcome>> {
     let answer: Answer = serde_json::from_slice(answer).ok()?;
-    if answer.items.len() != lines {
-        return None;
-    }
-    let fresh = answer.items.iter().rev().find(|item| item.create.is_stored());
-    let index = fresh.and_then(|item| item.create.index.clone());
-    let outcomes = answer.items.into_iter().map(|item| item.create.outcome()).collect();
-    Some(Read { outcomes, index })
+    let fits = answer.items.len() == lines;
+    fits.then(|| answer.items.into_iter().map(|item| item.create.outcome()).collect())
 }
 
 impl Created {
@@ -107,7 +92,7 @@ mod tests {
 
     fn one(item: &str) -> Option<Outcome> {
         let answer = format!(r#"{{"items":[{{"create":{item}}}]}}"#);
-        Some(read(answer.as_bytes(), 1)?.outcomes.remove(0))
+        Some(read(answer.as_bytes(), 1)?.remove(0))
     }
 
     #[test]
@@ -139,12 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_by_position_and_the_write_index_is_the_last_stored_one() {
-        let answer = br#"{"items":[{"create":{"status":201,"_index":"i-1"}},{"create":{"status":429}},{"create":{"status":201,"_index":"i-2"}},{"create":{"status":409,"_index":"i-1"}}]}"#;
-        let read = read(answer, 4).unwrap();
-        assert_eq!(read.outcomes[1], Outcome::Again(Cause::TooMany));
-        assert_eq!(read.outcomes.iter().filter(|outcome| **outcome == Outcome::Stored).count(), 3);
-        assert_eq!(read.index.as_deref(), Some("i-2"));
+    fn outcomes_are_by_position() {
+        let answer =
+            br#"{"items":[{"create":{"status":201}},{"create":{"status":429}},{"create":{"status":409}}]}"#;
+        let expected = [Outcome::Stored, Outcome::Again(Cause::TooMany), Outcome::Stored];
+        assert_eq!(read(answer, 3).unwrap(), expected);
     }
 
     #[test]

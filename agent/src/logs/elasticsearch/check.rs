@@ -83,27 +83,42 @@ pub(super) async fn look(
     config: &ElasticsearchConfig,
     report: &mut Report,
 ) -> Option<Abilities> {
-    let version = match version(client).await {
-        Ok(version) => version,
+    let numbers = match version(client).await {
+        Ok(version) => {
+            report.add("server", Verdict::Right, "the server answers");
+            judge_version(version.as_deref(), report)?
+        }
         Err(text) => {
             report.add("server", Verdict::Failed, text);
             return None;
         }
     };
-    report.add("server", Verdict::Right, "the server answers");
-    let Some(numbers) = numbers(&version) else {
-        report.add("version", Verdict::Failed, format!("{version:?} is no version"));
-        return None;
-    };
-    if numbers < VERSION_MIN {
-        report.add("version", Verdict::Failed, format!("{version} is too old: at least 8.0 is needed"));
-        return None;
-    }
-    report.add("version", Verdict::Right, version);
     privileges(client, config, report).await;
     let lifecycle = has_lifecycle(client).await;
     describe_lifecycle(config, lifecycle, report);
     report.passed().then_some(Abilities { version: numbers, lifecycle })
+}
+
+/// The version to go by; `None` when the server cannot be used with it.
+fn judge_version(version: Option<&str>, report: &mut Report) -> Option<(u64, u64)> {
+    let Some(version) = version else {
+        report.add("version", Verdict::Warning, "the account may not see the version: it lacks monitor");
+        return Some(VERSION_MIN);
+    };
+    match numbers(version) {
+        Some(numbers) if numbers >= VERSION_MIN => {
+            report.add("version", Verdict::Right, version);
+            Some(numbers)
+        }
+        Some(_) => {
+            report.add("version", Verdict::Failed, format!("{version} is too old: at least 8.0 is needed"));
+            None
+        }
+        None => {
+            report.add("version", Verdict::Failed, format!("{version:?} is no version"));
+            None
+        }
+    }
 }
 
 fn describe_lifecycle(config: &ElasticsearchConfig, lifecycle: bool, report: &mut Report) {
@@ -122,15 +137,14 @@ fn describe_lifecycle(config: &ElasticsearchConfig, lifecycle: bool, report: &mu
     }
 }
 
-async fn version(client: &Client) -> Result<String, String> {
+/// The version, where the account may see it.
+async fn version(client: &Client) -> Result<Option<String>, String> {
     let answer = client.json(Method::GET, "", None).await.map_err(|error| chain(&error))?;
     match answer.status {
         status if status.is_success() => {
             let root = answer.json().map_err(|error| chain(&error))?;
-            root["version"]["number"]
-                .as_str()
-                .map(str::to_owned)
-                .ok_or_else(|| "this is no Elasticsearch".to_owned())
+            let version = root["version"]["number"].as_str().map(str::to_owned);
+            version.map(Some).ok_or_else(|| "this is no Elasticsearch".to_owned())
         }
         StatusCode::UNAUTHORIZED => Err("the server refuses the credentials (401)".to_owned()),
         _ => version_of_nodes(client).await,
@@ -138,9 +152,12 @@ async fn version(client: &Client) -> Result<String, String> {
 }
 
 /// Some servers do not answer at their root, or not to everybody.
-async fn version_of_nodes(client: &Client) -> Result<String, String> {
+async fn version_of_nodes(client: &Client) -> Result<Option<String>, String> {
     let answer = client.json(Method::GET, "_nodes/_local?filter_path=nodes.*.version", None).await;
     let answer = answer.map_err(|error| chain(&error))?;
+    if answer.status == StatusCode::FORBIDDEN {
+        return Ok(None);
+    }
     if !answer.status.is_success() {
         return Err(format!("the server does not tell its version ({})", answer.status));
     }
@@ -148,7 +165,7 @@ async fn version_of_nodes(client: &Client) -> Result<String, String> {
     let versions = nodes["nodes"].as_object().into_iter().flatten();
     let oldest =
         versions.filter_map(|(_, node)| node["version"].as_str()).min_by_key(|version| numbers(version));
-    oldest.map(str::to_owned).ok_or_else(|| "this is no Elasticsearch".to_owned())
+    oldest.map(|version| Some(version.to_owned())).ok_or_else(|| "this is no Elasticsearch".to_owned())
 }
 
 fn numbers(version: &str) -> Option<(u64, u64)> {
@@ -161,7 +178,7 @@ async fn privileges(client: &Client, config: &ElasticsearchConfig, report: &mut 
         "cluster": ["monitor", "manage_index_templates"],
         "index": [{
             "names": [config.stream],
-            "privileges": ["create_doc", "auto_configure", "view_index_metadata", "read", "maintenance"],
+            "privileges": ["create_doc", "auto_configure", "view_index_metadata", "read"],
         }],
     });
     let answer = match client.json(Method::POST, "_security/user/_has_privileges", Some(&wanted)).await {

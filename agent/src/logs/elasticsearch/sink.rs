@@ -1,7 +1,6 @@
 //! Stores batches by `_bulk`, and finds out what became of a batch whose answer never came.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -12,16 +11,17 @@ use super::{ElasticsearchConfig, template};
 use crate::logs::record::Entry;
 use crate::logs::sink::{Cause, Failure, Outcome, Sink};
 
-/// Ids searched for at once: the most hits that a search gives by default is 10,000.
-const SEARCHED_IDS_MAX: usize = 1000;
+/// Ids asked for at once: keeps requests and answers well under a megabyte.
+const IDS_AT_ONCE: usize = 1000;
+/// Earlier backing indices that are looked into. A lost answer is minutes old, rarely a restart's length: more rollovers than
+/// these do not fit in between.
+const EARLIER_INDICES_MAX: usize = 8;
 
 /// Writes to one data stream.
 #[derive(Debug)]
 pub(crate) struct Elasticsearch {
     client: Client,
     stream: String,
-    /// Backing index that the last lines went to; `None` until an answer named one.
-    written: Mutex<Option<String>>,
 }
 
 impl Elasticsearch {
@@ -31,58 +31,53 @@ impl Elasticsearch {
     /// When the configuration cannot be used.
     pub(crate) fn new(config: &ElasticsearchConfig) -> Result<Self, ClientError> {
         template::check_stream_name(&config.stream).map_err(ClientError::Address)?;
-        Ok(Self { client: Client::new(config)?, stream: config.stream.clone(), written: Mutex::new(None) })
+        Ok(Self { client: Client::new(config)?, stream: config.stream.clone() })
     }
 
-    /// Ids of the batch that are stored already, in whichever backing index.
+    /// Ids of the batch that are stored already, in an earlier backing index.
     ///
     /// A `create` of a known id conflicts only within one backing index, so this is asked where an answer got lost and the
-    /// stream may have rolled over since.
-    async fn stored_elsewhere(&self, batch: &[Entry]) -> Result<HashSet<String>, Failure> {
-        let Some(write_index) = self.write_index().await? else { return Ok(HashSet::new()) };
-        let known = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if write_index.alone || known.as_deref() == Some(write_index.name.as_str()) {
-            return Ok(HashSet::new());
-        }
-        let refresh = self.ask(Method::POST, &format!("{}/_refresh", self.stream), None).await?;
-        if !refresh.status.is_success() {
-            return Err(whole(&refresh));
-        }
+    /// stream may have rolled over since. Asked by id and not by search, which would see only what was refreshed.
+    async fn stored_earlier(&self, batch: &[Entry]) -> Result<HashSet<String>, Failure> {
+        let backing = self.backing_indices().await?;
+        let Some((_written, earlier)) = backing.split_last() else { return Ok(HashSet::new()) };
         let mut found = HashSet::new();
-        for part in batch.chunks(SEARCHED_IDS_MAX) {
-            let ids: Vec<String> = part.iter().map(|entry| entry.id.to_string()).collect();
-            let query =
-                json!({ "size": part.len(), "_source": false, "query": { "ids": { "values": ids } } });
-            let path = format!("{}/_search?filter_path=hits.hits._id", self.stream);
-            let answer = self.ask(Method::POST, &path, Some(&query)).await?;
-            if !answer.status.is_success() {
-                return Err(whole(&answer));
+        for index in earlier.iter().rev().take(EARLIER_INDICES_MAX) {
+            for part in batch.chunks(IDS_AT_ONCE) {
+                let ids: Vec<String> = part.iter().map(|entry| entry.id.to_string()).collect();
+                let path = format!("{index}/_mget?_source=false&filter_path=docs._id,docs.found");
+                let answer = self.ask(Method::POST, &path, Some(&json!({ "ids": ids }))).await?;
+                let documents = answer["docs"].as_array().into_iter().flatten();
+                let documents = documents.filter(|document| document["found"] == true);
+                found.extend(documents.filter_map(|document| Some(document["_id"].as_str()?.to_owned())));
             }
-            let hits = answer.json().map_err(lost)?;
-            let hits = hits["hits"]["hits"].as_array().into_iter().flatten();
-            found.extend(hits.filter_map(|hit| Some(hit["_id"].as_str()?.to_owned())));
         }
         Ok(found)
     }
 
-    /// The backing index that is written now; `None` while there is no such stream.
-    async fn write_index(&self) -> Result<Option<WriteIndex>, Failure> {
-        let answer = self.ask(Method::GET, &format!("_resolve/index/{}", self.stream), None).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        if !answer.status.is_success() {
-            return Err(whole(&answer));
-        }
-        Ok(write_index(&answer.json().map_err(lost)?))
+    /// The backing indices of the stream, the one that is written last; none while there is no such stream.
+    async fn backing_indices(&self) -> Result<Vec<String>, Failure> {
+        let resolved = self.ask(Method::GET, &format!("_resolve/index/{}", self.stream), None).await?;
+        Ok(backing_indices(&resolved))
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+    /// Asks about what is stored. `null` when there is nothing of that name, or when the account may not know.
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         // Nothing is written by these requests, so nothing is uncertain when they fail.
-        self.client
-            .json(method, path, body)
-            .await
-            .map_err(|error| Failure { answer_lost: false, ..lost(error) })
+        let certain = |failure| Failure { answer_lost: false, ..failure };
+        let answer = self.client.json(method, path, body).await.map_err(|error| certain(lost(error)))?;
+        match answer.status {
+            status if status.is_success() => answer.json().map_err(|error| certain(lost(error))),
+            StatusCode::NOT_FOUND => Ok(Value::Null),
+            StatusCode::FORBIDDEN => {
+                // Waiting would not help, and `check` names the missing right: go on as if nothing had rolled over.
+                tracing::warn!(
+                    "not allowed to look whether lines are stored already; a rollover may double some"
+                );
+                Ok(Value::Null)
+            }
+            _ => Err(certain(whole(&answer))),
+        }
     }
 
     async fn create(&self, batch: &[Entry]) -> Result<Vec<Outcome>, Failure> {
@@ -91,18 +86,14 @@ impl Elasticsearch {
         if !answer.status.is_success() {
             return Err(whole(&answer));
         }
-        let read = bulk::read(&answer.body, batch.len());
-        let read = read.ok_or(Failure { answer_lost: true, ..Failure::new(Cause::BadAnswer) })?;
-        if read.index.is_some() {
-            *self.written.lock().unwrap_or_else(PoisonError::into_inner) = read.index;
-        }
-        Ok(read.outcomes)
+        let outcomes = bulk::read(&answer.body, batch.len());
+        outcomes.ok_or(Failure { answer_lost: true, ..Failure::new(Cause::BadAnswer) })
     }
 }
 
 impl Sink for Elasticsearch {
     async fn store(&self, batch: &[Entry], uncertain: bool) -> Result<Vec<Outcome>, Failure> {
-        let known = if uncertain { self.stored_elsewhere(batch).await? } else { HashSet::new() };
+        let known = if uncertain { self.stored_earlier(batch).await? } else { HashSet::new() };
         if known.is_empty() {
             return self.create(batch).await;
         }
@@ -120,20 +111,13 @@ impl Sink for Elasticsearch {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct WriteIndex {
-    name: String,
-    /// Whether the stream has no other backing index.
-    alone: bool,
-}
-
-/// The last backing index of the one data stream in the answer of `_resolve/index`.
-fn write_index(resolved: &Value) -> Option<WriteIndex> {
-    let indices = resolved["data_streams"].get(0)?.get("backing_indices")?;
+/// The backing indices of the one data stream in the answer of `_resolve/index`, which gives a lone one without a list.
+fn backing_indices(resolved: &Value) -> Vec<String> {
     let name = |index: &Value| index.as_str().map(str::to_owned);
-    match indices {
-        Value::Array(all) => Some(WriteIndex { name: name(all.last()?)?, alone: all.len() == 1 }),
-        one => Some(WriteIndex { name: name(one)?, alone: true }),
+    match resolved["data_streams"].get(0).map(|stream| &stream["backing_indices"]) {
+        Some(Value::Array(all)) => all.iter().filter_map(name).collect(),
+        Some(one) => name(one).into_iter().collect(),
+        None => Vec::new(),
     }
 }
 
@@ -172,13 +156,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_backing_index_is_the_one_that_is_written() {
-        let resolved =
-            |indices: Value| json!({ "data_streams": [{ "name": "s", "backing_indices": indices }] });
-        let found = |indices| write_index(&resolved(indices)).map(|index| (index.name, index.alone));
-        assert_eq!(found(json!(["i-1", "i-2"])), Some(("i-2".to_owned(), false)));
-        assert_eq!(found(json!("i-1")), Some(("i-1".to_owned(), true)));
-        assert_eq!(write_index(&json!({ "data_streams": [] })), None);
+    fn backing_indices_are_read_as_a_list_or_alone() {
+        let found = |indices: Value| {
+            backing_indices(&json!({ "data_streams": [{ "name": "s", "backing_indices": indices }] }))
+        };
+        assert_eq!(found(json!(["i-1", "i-2"])), ["i-1", "i-2"]);
+        assert_eq!(found(json!("i-1")), ["i-1"]);
+        assert!(backing_indices(&json!({ "data_streams": [] })).is_empty());
     }
 
     #[test]

@@ -143,8 +143,7 @@ impl State {
         let stream = path.strip_prefix(&format!("/{STREAM}/"));
         match (method, path, stream) {
             (_, _, Some("_bulk")) => self.bulk(body),
-            (_, _, Some("_refresh")) => Fate::Answer(200, json!({})),
-            (_, _, Some("_search")) => self.search(&serde_json::from_slice(body).unwrap()),
+            _ if path.ends_with("/_mget") => self.get_many(path, &serde_json::from_slice(body).unwrap()),
             ("GET", "/", _) => Fate::Answer(200, json!({ "version": { "number": "8.19.21" } })),
             ("POST", "/_security/user/_has_privileges", _) => Fate::Answer(405, json!({})),
             _ if path == format!("/_resolve/index/{STREAM}") => {
@@ -210,11 +209,12 @@ impl State {
         json!({ "create": { "status": 201, "_index": name(number) } })
     }
 
-    fn search(&self, query: &Value) -> Fate {
-        let wanted = query["query"]["ids"]["values"].as_array().unwrap();
-        let known = |id: &&Value| self.indices.iter().any(|index| index.contains_key(id.as_str().unwrap()));
-        let hits: Vec<Value> = wanted.iter().filter(known).map(|id| json!({ "_id": id })).collect();
-        Fate::Answer(200, json!({ "hits": { "hits": hits } }))
+    fn get_many(&self, path: &str, query: &Value) -> Fate {
+        let named = |number: &usize| path == format!("/{}/_mget", name(*number));
+        let Some(number) = (0..self.indices.len()).find(named) else { return Fate::Answer(404, json!({})) };
+        let document = |id: &Value| json!({ "_id": id, "found": self.indices[number].contains_key(id.as_str().unwrap()) });
+        let documents: Vec<Value> = query["ids"].as_array().unwrap().iter().map(document).collect();
+        Fate::Answer(200, json!({ "docs": documents }))
     }
 
     fn happens(&mut self, percent: u32) -> bool {
