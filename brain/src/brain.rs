@@ -182,7 +182,8 @@ impl Brain {
     pub fn serving_need(&self, now: Timestamp, recall: Duration, lasting: Duration) -> Option<ServingNeed> {
         let Kind::Serving(serving) = &self.kind else { return None };
         let planned = self.plan.as_ref().map_or(serving.policy.replicas.min, |plan| plan.unpooled);
-        let recall = recall + serving.lead.estimate().p90;
+        // Slots must be free before the decision that needs them, which itself looks a lead time ahead.
+        let recall = recall + serving.lead_window();
         let soon = serving.need_within(now, recall).unwrap_or(0).max(planned);
         let later = serving.need_within(now, recall + lasting).unwrap_or(0).max(soon);
         Some(ServingNeed {

@@ -204,7 +204,7 @@ impl Serving {
 
     fn predictor(&self) -> Predictor {
         let step = self.series.step();
-        let window = self.lead.estimate().p90 + SETTLE;
+        let window = self.lead_window();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -218,6 +218,11 @@ impl Serving {
             lead_steps: lead_steps.clamp(1, HORIZON_STEPS),
             seed: 1,
         })
+    }
+
+    /// From now until a replica ordered now carries load.
+    pub(crate) fn lead_window(&self) -> Duration {
+        self.lead.estimate().p90 + SETTLE
     }
 
     /// Replicas needed within `window`, by the forecast in use; `None`: no forecast.
