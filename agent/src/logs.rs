@@ -51,6 +51,7 @@ use self::book::Book;
 use self::claim::Claim;
 use self::dead_letter::DeadLetters;
 use self::elasticsearch::{ClientError, Elasticsearch, ElasticsearchConfig};
+use self::identity::Print;
 use self::ledger::Ledger;
 use self::ndjson::Ndjson;
 use self::recent::Recent;
@@ -196,7 +197,11 @@ fn start<S: Sink>(
         .map_err(StartError::Thread)?;
     let shipper = Shipper {
         sink: Arc::new(sink),
-        limits: config.ship,
+        // Machines that share a configuration must not come back to a server at the same instant.
+        limits: ShipLimits {
+            seed: config.ship.seed ^ Print::of(config.host.as_bytes()).number(),
+            ..config.ship
+        },
         book: Arc::clone(&records.book),
         ledger: Arc::clone(&records.ledger),
         dead: Arc::new(dead),

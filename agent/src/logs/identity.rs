@@ -75,6 +75,11 @@ impl Print {
         let first: [u8; 8] = digest[..8].try_into().expect("a SHA-256 digest has 32 bytes");
         Self(u64::from_le_bytes(first))
     }
+
+    /// The digest as a number, where something is to differ by the bytes.
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// Gives ids to the lines of one life.

@@ -1,3 +1,5 @@
+//! The offset over acknowledgements in any order, and what a crash leaves of it.
+
 use super::*;
 use crate::logs::identity::Namer;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Lines as services write them, and anything else.
+
 use super::*;
 use proptest::prelude::*;
 

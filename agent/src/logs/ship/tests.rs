@@ -1,3 +1,5 @@
+//! Shipping to a sink that answers by script. Real servers and their faults are in the tests of the whole path.
+
 use super::*;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

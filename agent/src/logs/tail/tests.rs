@@ -1,3 +1,5 @@
+//! Rotation in every order on real files, against a model of what was written. The sink plays no part.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap as Map;
