@@ -230,7 +230,7 @@ mod tests {
         let mut rest = page.as_slice();
         let family = fields(&take_bytes(&mut rest));
         assert!(rest.is_empty());
-        assert_eq!(family[0], (1, Field::Bytes(b"tidegate_source_up".to_vec())));
+        assert_eq!(family[0], (1, Field::Bytes(Metric::SourceUp.family().name.into())));
         assert_eq!(family[2], (3, Field::Bits(1)));
         let Field::Bytes(metric) = &family[3].1 else { panic!() };
         assert_eq!(metric, b"\x0a\x0b\x0a\x06source\x12\x01x\x12\x09\x09\0\0\0\0\0\0\xf0\x3f");

@@ -114,7 +114,7 @@ fn buckets_are_cumulative_and_exact() {
     let (series, _, _) = read_back(&text(&example(), Format::Text, 100), Dialect::Text);
     let buckets: Vec<(f64, f64)> = series
         .iter()
-        .filter(|(name, ..)| name == "tidegate_gateway_request_seconds_bucket")
+        .filter(|(name, ..)| *name == format!("{}_bucket", Metric::GatewaySeconds.family().name))
         .map(|(_, labels, count)| (labels[1].1.parse().unwrap(), *count))
         .collect();
     assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{buckets:?}");
@@ -131,7 +131,7 @@ fn every_family_is_announced_once_and_the_page_reads_back() {
         assert!(!end.cut);
         assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len());
         let mountpoint =
-            series.iter().find(|(name, ..)| name == "tidegate_node_filesystem_available_bytes").unwrap();
+            series.iter().find(|(name, ..)| name == Signal::FilesystemAvailableBytes.metric_name()).unwrap();
         assert_eq!(mountpoint.1, [("mountpoint".to_owned(), "/a \"b\" \\c\n".to_owned())]);
         assert_eq!(mountpoint.2, 5e18);
     }
@@ -140,7 +140,7 @@ fn every_family_is_announced_once_and_the_page_reads_back() {
 #[test]
 fn stale_signals_vanish() {
     let exporter = exporter(&[sample(Subject::Node, Signal::Load1, 1.0)]);
-    let shows = |seconds| text(&exporter, Format::Text, seconds).contains("tidegate_node_load1");
+    let shows = |seconds| text(&exporter, Format::Text, seconds).contains(Signal::Load1.metric_name());
     assert!(shows(130));
     assert!(!shows(131));
 }
@@ -159,7 +159,7 @@ fn a_page_is_made_at_most_once_a_second() {
 fn a_signal_of_another_kind_of_subject_is_not_shown() {
     let id = Subject::Workload(WorkloadId::local("chat").unwrap());
     let page = text(&exporter(&[sample(id, Signal::Load1, 1.0)]), Format::Text, 100);
-    assert!(!page.contains("tidegate_node_load1"));
+    assert!(!page.contains(Signal::Load1.metric_name()));
 }
 
 proptest! {
@@ -171,7 +171,7 @@ proptest! {
         for (format, dialect) in [(Format::Text, Dialect::Text), (Format::OpenMetrics, Dialect::OpenMetrics)] {
             let (series, _, end) = read_back(&text(&exporter, format, 100), dialect);
             prop_assert!(end.causes.is_empty());
-            let found = series.into_iter().find(|(name, ..)| name == "tidegate_node_disk_read_bytes_per_second");
+            let found = series.into_iter().find(|(name, ..)| name == Signal::DiskReadBytesPerSecond.metric_name());
             let expected = given.as_ref().map(|_| (vec![("device".to_owned(), part.clone())], value));
             prop_assert_eq!(found.map(|(_, labels, value)| (labels, value)), expected);
         }

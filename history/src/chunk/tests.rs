@@ -1,3 +1,5 @@
+//! Chunks read back as they were written, for any buckets.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The store as a whole: what is appended is read, kept, refused and survives.
+
 use std::fs;
 
 use super::*;

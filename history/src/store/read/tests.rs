@@ -1,3 +1,5 @@
+//! Grids of steps, and what is read on them.
+
 use super::*;
 
 fn grid(from: i64, to: i64, step: u64) -> Grid {
