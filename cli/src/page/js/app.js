@@ -2,7 +2,7 @@
 
 import { byId, h, setAttr, slot } from "./dom.js";
 import { get, listen, workloadPath } from "./net.js";
-import { duration } from "./format.js";
+import { duration, percent, words } from "./format.js";
 import { figure, touched } from "./chart.js";
 import { legendOf, nodeRows, reach, viewOf, workloadRows } from "./charts.js";
 import { showAbout, showConnection, showFailure, startTheme } from "./header.js";
@@ -17,6 +17,9 @@ const SERIES_EVERY_MS = 2000;
 const DETAIL_EVERY_MS = 4000;
 const LOGS_EVERY_MS = 2500;
 const NODE_EVERY_MS = 5000;
+// Changes of size that the pool shows, and decisions read of each workload to find them: many only change a reason.
+const MOVES = 3;
+const MOVES_READ = 12;
 
 const state = { about: null, workloads: new Map(), selected: null, detail: null, span: null, liveAt: null };
 const chart = figure(slot("chart"));
@@ -64,10 +67,18 @@ async function workloads() {
 async function about() {
   state.about = await get("/api/v1/about");
   showAbout(state.about);
-  showPool(state.about.pool);
+  showPool(state.about.pool, await moves(state.about.pool));
   showRivals(state.about, listed());
   showSinks(state.about);
   if (!state.span) offerRanges(state.about.day_s);
+}
+
+/** The last changes of size among those who share the pool, newest first. */
+async function moves(pool) {
+  const ids = pool?.held.map(({ workload }) => workload) ?? [];
+  const answers = await Promise.all(ids.map((id) => get(workloadPath(id, `/decisions?limit=${MOVES_READ}`))));
+  const all = answers.flatMap(({ decisions }, i) => decisions.map((decision) => ({ workload: ids[i], ...decision })));
+  return all.filter(({ from, to }) => from !== to).sort((a, b) => (a.at < b.at ? 1 : -1)).slice(0, MOVES);
 }
 
 async function detail() {
@@ -93,7 +104,7 @@ async function series() {
   const forecast = workload?.role === "serving" ? await get(workloadPath(id, "/forecast")) : null;
   const now = Date.now();
   const preloaded = state.about.history_preloaded && workload ? Date.parse(state.about.started_at) : 0;
-  const view = { ...viewOf(now, state.span, reach(forecast, now)), preloaded };
+  const view = { ...viewOf(now, state.span, reach(forecast, now)), preloaded, pool: state.about.pool };
   const rows = workload ? await workloadRows(workload, state.detail, forecast, view) : await nodeRows(view);
   if (id !== state.selected) return;
   showLegend(workload?.role ?? "node");
@@ -114,11 +125,17 @@ function showLegend(role) {
 
 const zooming = touched ? "Tap for values." : "Drag to zoom, double-click to return.";
 
+function forecastText(forecast) {
+  if (!forecast?.model) return "No model has enough history for a forecast yet";
+  const by = `Forecast by ${words(forecast.model)}`;
+  const covered = forecast.coverage?.["0.95"] ?? null;
+  return covered === null ? by : `${by}; ${percent(covered, 1)} of the values came at or under its 95 % line`;
+}
+
 function showNote(workload, forecast) {
   const note = slot("chart-note");
   if (workload?.role === "serving") {
-    const how = forecast?.model ? `Forecast by ${forecast.model.replaceAll("_", " ")}` : "No model has enough history for a forecast yet";
-    note.textContent = `${how}. ${zooming}`;
+    note.textContent = `${forecastText(forecast)}. ${zooming}`;
   } else note.textContent = zooming;
 }
 

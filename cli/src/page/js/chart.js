@@ -30,7 +30,7 @@ export const faded = (name, opacity) => colour(name) + Math.round(opacity * 255)
 export const touched = matchMedia("(pointer: coarse)").matches;
 
 // Share of the height between two rows: room for the lower one's title.
-const GAP = 0.085;
+const GAP = 0.066;
 
 /** Shares of the height from the top down, by the rows' weights. */
 function domains(rows) {
@@ -43,6 +43,27 @@ function domains(rows) {
     top = bottom - GAP;
     return domain;
   });
+}
+
+// Steps between the labels of time, in seconds: such as people count in.
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800];
+// A label of hours, minutes and seconds needs this much room.
+const LABEL_PX = 78;
+
+/** Where the axis of time is labelled, and how. */
+function ticks([from, to], width) {
+  const span = (new Date(to) - new Date(from)) / 1000;
+  const least = (span * LABEL_PX) / Math.max(width, LABEL_PX);
+  const step = STEPS.find((each) => each >= least) ?? STEPS.at(-1);
+  const tickformat = step < 60 ? "%H:%M:%S" : step < 86400 ? "%H:%M" : "%-d %b";
+  return { dtick: step * 1000, tick0: "2000-01-01", tickformat, tickangle: 0 };
+}
+
+/** Steps of an axis that counts whole things; the others find theirs. */
+function counted(row) {
+  if (!row.whole) return { nticks: row.weight > 1 ? 6 : 4 };
+  const most = row.most ?? Math.max(1, ...row.traces.flatMap(({ y }) => y.filter((value) => value !== null)));
+  return { dtick: Math.max(1, Math.ceil(most / 4)), tick0: 0, tickformat: "d" };
 }
 
 const axisName = (i, prefix) => (i === 0 ? prefix : `${prefix}${i + 1}`);
@@ -68,16 +89,15 @@ function layout(rows, view, range, width) {
     xaxis: {
       type: "date", range, gridcolor: grid, zeroline: false, anchor: axisName(rows.length - 1, "y"),
       hoverformat: "%H:%M:%S", showspikes: true, spikemode: "across", spikethickness: 1, spikecolor: colour("muted"), spikedash: "dot",
-      // A label of hours, minutes and seconds needs this much room.
-      nticks: Math.max(3, Math.floor(width / 105)), tickangle: 0,
+      ...ticks(range, width),
     },
     annotations: [],
     shapes: [],
   };
   rows.forEach((row, i) => {
     out[axisName(i, "yaxis")] = {
-      domain: at[i], gridcolor: grid, zeroline: false, rangemode: "tozero", fixedrange: true, nticks: row.weight > 1 ? 6 : 4,
-      tickformat: row.tickformat, ticksuffix: row.suffix, automargin: false,
+      domain: at[i], gridcolor: grid, zeroline: false, rangemode: "tozero", fixedrange: true,
+      tickformat: row.tickformat, ...counted(row), automargin: false,
     };
     out.annotations.push({
       text: row.title, xref: "paper", yref: "paper", x: 0, y: at[i][1], xanchor: "left", yanchor: "bottom", showarrow: false,
@@ -95,7 +115,7 @@ function layout(rows, view, range, width) {
     line: { color: colour("now"), width: 1 },
   });
   out.annotations.push({
-    text: "now", xref: "x", x: local(view.now), yref: "paper", y: 1, xanchor: "right", yanchor: "top", showarrow: false, xshift: -1,
+    text: "now", xref: "x", x: local(view.now), yref: "paper", y: 1, xanchor: "left", yanchor: "top", showarrow: false, xshift: 1,
     font: { size: 10, color: colour("muted") },
   });
   if (view.preloaded > view.from) markPreloaded(out, view);
@@ -109,8 +129,9 @@ function markPreloaded(out, view) {
     type: "rect", xref: "x", x0: local(view.from), x1: until, yref: "paper", y0: 0, y1: 1, layer: "below",
     fillcolor: faded("muted", 0.07), line: { width: 0 },
   });
+  // At the left edge: the word must not meet that of now.
   out.annotations.push({
-    text: "preloaded", xref: "x", x: until, yref: "paper", y: 1, xanchor: "right", yanchor: "top", showarrow: false, xshift: -1,
+    text: "preloaded", xref: "x", x: local(view.from), yref: "paper", y: 1, xanchor: "left", yanchor: "top", showarrow: false, xshift: 2,
     font: { size: 10, color: colour("muted") },
   });
 }
@@ -149,19 +170,22 @@ export function figure(element) {
       if (!Object.keys(change).some((name) => name.startsWith("xaxis.range"))) return;
       chosen = [...element.layout.xaxis.range];
       reset.hidden = false;
+      again();
     });
     element.on("plotly_doubleclick", unzoom);
   }
 
+  const again = () => last && draw([...last[0]], last[1]);
+
   function unzoom() {
     chosen = null;
     reset.hidden = true;
-    if (last) draw([...last[0]], last[1]);
+    again();
   }
 
   element.addEventListener("pointerdown", () => (held = true));
   addEventListener("pointerup", () => (held = false));
   addEventListener("pointercancel", () => (held = false));
   reset.addEventListener("click", unzoom);
-  return { draw, unzoom, again: () => last && draw([...last[0]], last[1]) };
+  return { draw, unzoom, again };
 }

@@ -3,7 +3,7 @@
 import { Signal } from "./signals.js";
 import { get, workloadPath } from "./net.js";
 import { colour, faded } from "./chart.js";
-import { duration, local } from "./format.js";
+import { duration, local, shortName } from "./format.js";
 
 // More points than a chart has pixels show nothing more.
 const POINTS = 400;
@@ -66,7 +66,7 @@ function fan(forecast) {
 
 function sizeRow(title, { wanted, ready, starting }) {
   return {
-    title, weight: 1.1, lines: [], tickformat: "d",
+    title, weight: 1.1, whole: true,
     traces: [
       stepped("ready", ready, "ready", { fill: "tozeroy", fillcolor: faded("ready", 0.16) }),
       stepped("starting", starting, "starting", { line: { width: 1.3, dash: "dot" } }),
@@ -81,17 +81,50 @@ async function sizes(base, view) {
   return { wanted, ready, starting };
 }
 
+/** Who holds the pool's slots, one on the other: where one gives way, the other takes over. */
+async function poolRow(pool, view) {
+  if (!pool || pool.held.length < 2) return [];
+  const held = await Promise.all(pool.held.map(({ workload }) => series(workloadPath(workload, "/series"), Signal.ReplicasReady, view)));
+  // Stacked by hand: the library would take an unknown size for zero.
+  let below = held[0].y.map(() => 0);
+  const traces = held.map(({ x, y }, i) => {
+    const { workload, role } = pool.held[i];
+    below = y.map((count, k) => (count === null || below[k] === null ? null : below[k] + count));
+    return stepped(shortName(workload), { x, y: below }, role, {
+      fill: i ? "tonexty" : "tozeroy", fillcolor: faded(role, 0.3), line: { width: 1 }, customdata: y, hovertemplate: "%{customdata}<extra>%{fullData.name}</extra>",
+    });
+  });
+  const named = [...new Set(pool.held.map(({ role }) => role))].map((role) => `<span style="color:${colour(role)}">■ ${role}</span>`).join(", ");
+  return [{ title: `Pool of ${pool.slots} slots: ${named}`, weight: 0.9, whole: true, most: pool.slots, traces }];
+}
+
+/** What the ready replicas carry together, where both are known. */
+function carried(ready, capacity) {
+  const y = ready.y.map((count, i) => (count === null || capacity.y[i] === null || capacity.y[i] === undefined ? null : count * capacity.y[i]));
+  return { x: ready.x, y };
+}
+
 async function servingRows(workload, detail, forecast, view) {
   const base = workloadPath(workload.id, "/series");
   const name = forecast?.signal ?? workload.demand[0]?.signal ?? Signal.RequestsPerSecond.name;
   const signal = Object.values(Signal).find((known) => known.name === name) ?? Signal.RequestsPerSecond;
-  const [demand, size, p50, p95] = await Promise.all([
-    series(base, signal, view), sizes(base, view), series(base, Signal.LatencyP50, view), series(base, Signal.LatencyP95, view)]);
+  const [demand, size, capacity, p50, p95, pool] = await Promise.all([
+    series(base, signal, view), sizes(base, view), series(base, Signal.CapacityPerReplica, view), series(base, Signal.LatencyP50, view),
+    series(base, Signal.LatencyP95, view), poolRow(view.pool, view)]);
+  const comparable = signal === Signal.RequestsPerSecond;
   const limit = detail?.slo_latency_s;
   const objective = limit ? `, objective ${duration(limit)}` : "";
   return [
-    { title: `Demand, ${signal.unit}`, weight: 2, traces: [...fan(forecast), line("demand", demand, "demand")] },
+    {
+      title: `Demand and what the ready replicas carry, ${signal.unit}`, weight: 2.2,
+      traces: [
+        ...fan(forecast),
+        ...(comparable ? [stepped("capacity ready", carried(size.ready, capacity), "ready", { line: { width: 1.3 } })] : []),
+        line("demand", demand, "demand"),
+      ],
+    },
     sizeRow("Replicas", size),
+    ...pool,
     {
       title: `Latency, s (p50 and p95${objective})`, weight: 1, lines: limit ? [{ y: limit, colour: "bad" }] : [],
       traces: [
@@ -104,11 +137,12 @@ async function servingRows(workload, detail, forecast, view) {
 
 async function trainingRows(workload, view) {
   const base = workloadPath(workload.id, "/series");
-  const [samples, size, loss] = await Promise.all([
-    series(base, Signal.SamplesPerSecond, view), sizes(base, view), series(base, Signal.Loss, view)]);
+  const [samples, size, loss, pool] = await Promise.all([
+    series(base, Signal.SamplesPerSecond, view), sizes(base, view), series(base, Signal.Loss, view), poolRow(view.pool, view)]);
   return [
     { title: "Samples per second, all workers", weight: 1.6, traces: [line("samples/s", samples, "training")] },
     sizeRow("Workers", size),
+    ...pool,
     { title: "Loss", weight: 1, traces: [line("loss", loss, "loss")] },
   ];
 }
@@ -135,7 +169,7 @@ export async function nodeRows(view) {
 
 /** What the colours of a chart mean: [name, colour, style]. */
 export const legendOf = (role) => ({
-  serving: [["demand", "demand", "line"], ["forecast 5–95 %", "forecast", "band"], ["wanted", "wanted", "line"], ["ready", "ready", "area"],
+  serving: [["demand", "demand", "line"], ["forecast 5–95 %", "forecast", "band"], ["capacity ready", "ready", "line"], ["wanted", "wanted", "line"], ["ready", "ready", "area"],
     ["starting", "starting", "dots"], ["latency", "latency", "line"], ["objective", "bad", "dash"]],
   training: [["samples/s", "training", "line"], ["wanted", "wanted", "line"], ["ready", "ready", "area"], ["starting", "starting", "dots"], ["loss", "loss", "line"]],
   node: [["CPU", "demand", "line"], ["memory", "latency", "line"], ["disk", "wanted", "line"]],

@@ -10,7 +10,7 @@ let shown = null;
 let all = [];
 
 /** The reason that set the size: the last that names it; else the last. */
-function deciding({ to, reasons }) {
+export function deciding({ to, reasons }) {
   const named = reasons.findLast(({ values }) => values.replicas === to);
   return named ?? reasons.at(-1);
 }
@@ -46,7 +46,7 @@ function make(decision) {
   const head = h("summary", {},
     h("time", { datetime: decision.at }, clock(decision.at)),
     h("span", { class: "change", "data-direction": direction(decision) }, decision.from === decision.to ? `${decision.to}` : `${decision.from} → ${decision.to}`),
-    h("span", { class: "hpa", title: "What a Kubernetes HPA would ask for" }, `HPA ${hpa ?? UNKNOWN}`),
+    h("span", { class: "hpa", title: "What a Kubernetes HPA would ask for" }, hpa === null ? "" : `HPA ${hpa}`),
     h("span", { class: "why" }, main ? main.text : "no reason given"));
   const element = h("details", { class: "decision", "data-testid": "decision", "data-direction": direction(decision), "data-code": main?.code }, head);
   // Most are never opened; what is inside is made when one is.

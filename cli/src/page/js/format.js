@@ -23,6 +23,9 @@ export function percent(value, digits) {
   return `${fixed(value * 100, places)} %`;
 }
 
+/** A target in percent: as it was set, without zeros that say nothing. */
+export const target = (value) => (known(value) ? `${number(value * 100, 3)} %` : UNKNOWN);
+
 /** A length of time. */
 export function duration(seconds) {
   if (!known(seconds)) return UNKNOWN;

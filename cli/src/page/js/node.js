@@ -12,12 +12,12 @@ function lines(readings) {
   const find = (signal, part = null) => readings.find((r) => r.signal === signal.name && r.part === part)?.value ?? null;
   const out = [];
   const add = (signal, name, text) => readings.some((r) => r.signal === signal.name && r.part === null) && out.push([name, name, text, help[signal.name]]);
-  add(Signal.CpuBusyRatio, "CPU busy", percent(find(Signal.CpuBusyRatio)));
+  add(Signal.CpuBusyRatio, "CPU busy", percent(find(Signal.CpuBusyRatio), 1));
   add(Signal.Load1, "Load, 1 min", quantity(find(Signal.Load1), "1"));
   add(Signal.MemoryAvailableBytes, "Memory available", `${bytes(find(Signal.MemoryAvailableBytes))} of ${bytes(find(Signal.MemoryTotalBytes))}`);
-  add(Signal.CpuPressureRatio, "CPU pressure", percent(find(Signal.CpuPressureRatio)));
-  add(Signal.MemoryPressureRatio, "Memory pressure", percent(find(Signal.MemoryPressureRatio)));
-  add(Signal.IoPressureRatio, "Disk pressure", percent(find(Signal.IoPressureRatio)));
+  add(Signal.CpuPressureRatio, "CPU pressure", percent(find(Signal.CpuPressureRatio), 1));
+  add(Signal.MemoryPressureRatio, "Memory pressure", percent(find(Signal.MemoryPressureRatio), 1));
+  add(Signal.IoPressureRatio, "Disk pressure", percent(find(Signal.IoPressureRatio), 1));
   const mounts = readings.filter((r) => r.signal === Signal.FilesystemAvailableBytes.name).map((r) => r.part);
   for (const mount of mounts) {
     const hours = find(Signal.FilesystemHoursUntilFull, mount);

@@ -2,6 +2,7 @@
 
 import { empty, h, redraw, slot } from "./dom.js";
 import { clock, duration, fixed, number, percent, shortName, UNKNOWN } from "./format.js";
+import { deciding } from "./decisions.js";
 
 const POLICIES = { tidegate: "Tidegate", reactive: "Tidegate without forecasts", hpa: "Kubernetes HPA, defaults" };
 
@@ -18,7 +19,7 @@ function rivalRow(rival, most, target) {
   const standing = late === null || target === null ? null : late <= 1 - target + 1e-9 ? "good" : "bad";
   return h("tr", { "data-testid": "rival", "data-policy": rival.policy },
     h("th", { scope: "row" }, POLICIES[rival.policy] ?? rival.policy),
-    h("td", { class: "num" }, fixed(rival.replica_hours, 2), bar(rival.replica_hours === null ? 0 : rival.replica_hours / most, rival.policy === "tidegate" ? "demand" : "faint")),
+    h("td", { class: "num" }, fixed(rival.replica_hours, most < 1 ? 3 : 2), bar(rival.replica_hours === null ? 0 : rival.replica_hours / most, rival.policy === "tidegate" ? "demand" : "faint")),
     h("td", { class: "num", "data-standing": standing }, percent(late, 2)));
 }
 
@@ -42,12 +43,18 @@ export function showRivals(about, workloads) {
   });
 }
 
-/** The slots of the pool, coloured by who holds them. */
-export function showPool(pool) {
+function move({ workload, at, from, to, reasons }) {
+  const why = deciding({ to, reasons })?.text;
+  return h("li", { "data-testid": "pool-move", "data-workload": workload },
+    h("time", { datetime: at }, clock(at)), h("b", {}, `${shortName(workload)} ${from} → ${to}`), h("span", {}, why ?? "no reason given"));
+}
+
+/** The slots of the pool, coloured by who holds them, and why that changed last. */
+export function showPool(pool, moves) {
   const place = slot("pool");
   place.parentElement.hidden = !pool;
   if (!pool) return;
-  redraw(place, pool, () => {
+  redraw(place, [pool, moves.map(({ workload, at }) => [workload, at])], () => {
     const slots = pool.held.flatMap(({ workload, role, slots }) => Array.from({ length: slots }, () => ({ workload, role })));
     const all = slots.concat(Array.from({ length: pool.free }, () => ({ workload: "free", role: "free" })));
     const map = h("div", { class: "slots", role: "img", "aria-label": pool.held.map((x) => `${shortName(x.workload)} ${x.slots}`).concat(`free ${pool.free}`).join(", ") },
@@ -55,7 +62,8 @@ export function showPool(pool) {
     const legend = h("ul", { class: "holders" },
       pool.held.map((x) => h("li", {}, h("i", { "data-role": x.role }), shortName(x.workload), h("b", {}, String(x.slots)))),
       h("li", {}, h("i", { "data-role": "free" }), "free", h("b", {}, String(pool.free))));
-    return [map, legend, ...pool.notes.map((note) => h("p", { class: "foot" }, note))];
+    const last = moves.length ? [h("h3", {}, "Last moves"), h("ol", { class: "moves" }, moves.map(move))] : [];
+    return [map, legend, ...last, ...pool.notes.map((note) => h("p", { class: "foot" }, note))];
   });
 }
 
@@ -67,6 +75,19 @@ function modelRow({ model, pinball_ratio: ratio, coverage95, origins, in_use: us
     h("td", { class: "num" }, number(origins, 0)));
 }
 
+// More would push the other panels apart; the API has them all.
+const MODELS = 6;
+
+/** Rows and words of a league: the best that were judged, the one in use among them, and how many are left out. */
+function shownOf(league) {
+  const judged = league.filter((row) => row.pinball_ratio !== null);
+  const used = judged.filter((row) => row.in_use);
+  const best = judged.filter((row) => !row.in_use).slice(0, MODELS - used.length);
+  const rows = judged.filter((row) => used.includes(row) || best.includes(row));
+  const left = [[judged.length - rows.length, "worse"], [league.length - judged.length, "not judged yet"]].filter(([count]) => count > 0);
+  return { rows, left: left.map(([count, how]) => `${count} ${how}`).join(", ") };
+}
+
 /** The models of the selected workload, best first. */
 export function showLeague(detail) {
   const place = slot("league");
@@ -74,13 +95,14 @@ export function showLeague(detail) {
   if (!detail) return;
   redraw(place, [detail.league, detail.role], ([league, role]) => {
     if (role === "training") return empty("Training takes what serving leaves: its own demand is not forecast.");
-    if (!league.length) return empty("No model has been judged yet.");
-    const worst = Math.max(...league.map((row) => row.pinball_ratio ?? 0), 1e-9);
+    const { rows, left } = shownOf(league);
+    if (!rows.length) return empty("No model has been judged yet.");
+    const worst = Math.max(...rows.map((row) => row.pinball_ratio ?? 0), 1e-9);
     return [
       h("table", { class: "plain" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Model"), h("th", { scope: "col", class: "num" }, "Loss"), h("th", { scope: "col", class: "num" }, "Under q95"), h("th", { scope: "col", class: "num" }, "Judged"))),
-        h("tbody", {}, league.map((row) => modelRow(row, worst)))),
-      h("p", { class: "foot" }, "Loss: pinball loss against the last value; below 1 is better. Under q95: share of values at or below the 95 % quantile."),
+        h("tbody", {}, rows.map((row) => modelRow(row, worst)))),
+      h("p", { class: "foot" }, `Loss: pinball loss against the last value; below 1 is better. Under q95: share of values at or below the 95 % quantile.${left ? ` Not shown: ${left}.` : ""}`),
     ];
   });
 }

@@ -1,7 +1,7 @@
 // The table of workloads, the tiles of the selected one, and the conditions that hold.
 
 import { empty, h, keyed, setAttr, setText, slot } from "./dom.js";
-import { ago, duration, fixed, number, percent, quantity, shortName, UNKNOWN, words } from "./format.js";
+import { ago, duration, fixed, number, percent, quantity, shortName, target, UNKNOWN, words } from "./format.js";
 
 const COLUMNS = ["Workload", "Role", "Mode", "Ready", "Wanted", "Starting", "Demand", "Within objective", "Bottleneck", "Conditions"];
 
@@ -37,8 +37,8 @@ function updateRow(element, workload, selected) {
   setText(starting, number(replicas.starting, 0));
   setAttr(starting, "data-busy", replicas.starting > 0 ? "" : null);
   setText(demand, demandText(workload.demand));
-  const target = workload.slo.target === null ? "" : ` of ${percent(workload.slo.target)}`;
-  setText(slo, workload.slo.attained === null && !target ? UNKNOWN : `${percent(workload.slo.attained)}${target}`);
+  const goal = workload.slo.target === null ? "" : `, target ${target(workload.slo.target)}`;
+  setText(slo, workload.slo.attained === null && !goal ? UNKNOWN : `${percent(workload.slo.attained)}${goal}`);
   setAttr(slo, "data-standing", standing(workload.slo));
   setText(bottleneck, words(workload.bottleneck));
   keyed(conditions, workload.conditions.length ? workload.conditions : [null], (c) => c?.name ?? "none",
@@ -75,9 +75,9 @@ function noWorkloads() {
 function tiles(detail, summary) {
   const { capacity, lead_time: lead, evidence } = detail;
   const training = detail.role === "training";
-  const slo = ["Within objective", percent(detail.slo.attained), `target ${percent(detail.slo.target)}`, standing(detail.slo)];
+  const slo = ["Within objective", percent(detail.slo.attained), `target ${target(detail.slo.target)}`, standing(detail.slo)];
   const day = summary ?? {};
-  const shared = [["Replica-hours", fixed(day.replica_hours ?? null, 2), "last day of load"]];
+  const shared = [["Replica-hours", fixed(day.replica_hours ?? null, day.replica_hours < 1 ? 3 : 2), "last day of load"]];
   const limit = ["Bottleneck", words(detail.bottleneck), evidence ? helpText(evidence) : "", null, evidence?.text];
   if (training) {
     return [["Steps", number(day.steps ?? null, 0), "last day of load"], ...shared,
