@@ -44,6 +44,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let serving = tokio::spawn(bound.serve(Arc::clone(&machine) as _, stop.clone().cancelled_owned()));
     let rounds = tokio::spawn(round::run(Arc::clone(&machine), stop.clone()));
+    let looking = tokio::spawn(logging::look_up(Arc::clone(&machine), stop.clone()));
     output::say(&format!("listening on {url}"))?;
     let why = tokio::select! {
         why = signals.next() => why,
@@ -53,6 +54,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     stop.cancel();
     // The loop first, so that nothing is started while replicas end.
     rounds.await.context("the loop panicked")?;
+    looking.await.context("the look-up of lines panicked")?;
     machine.stop().await;
     serving.await.context("the API panicked")?.context("the API failed")?;
     Ok(())

@@ -5,6 +5,7 @@
 mod bulk;
 mod check;
 mod client;
+mod found;
 mod install;
 mod sink;
 mod template;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use check::{Finding, Report, Verdict, check};
 pub use client::ClientError;
+pub use found::{Finder, IDS_MAX};
 pub use install::{InstallError, install};
 pub(crate) use sink::Elasticsearch;
 

@@ -48,10 +48,26 @@ pub struct LogLine {
     pub level: Option<LogLevel>,
     /// What it tells of.
     pub class: Option<LogClass>,
-    /// Its message, cut to a readable length.
+    /// Its message, cut to a readable length; for a request also what it was and how it went.
     pub text: String,
     /// Its deterministic id, as shipped.
     pub id: String,
+}
+
+/// The text that people read: the message, and for a request what it was and how it went, which is not in the message.
+fn shown(parsed: &Parsed, class: Option<LogClass>) -> String {
+    let mut text = parsed.message[..parsed.message.floor_char_boundary(SHOWN_BYTES_MAX)].to_owned();
+    if class != Some(LogClass::Access) {
+        return text;
+    }
+    let status = parsed.status.map(|status| status.to_string());
+    let took = parsed.duration_s.map(|seconds| format!("{:.0} ms", seconds * 1000.0));
+    let told = [parsed.method.clone(), parsed.path.clone(), status, took];
+    for part in told.into_iter().flatten().filter(|part| !parsed.message.contains(part.as_str())) {
+        text.push(' ');
+        text.push_str(&part[..part.floor_char_boundary(SHOWN_BYTES_MAX)]);
+    }
+    text
 }
 
 /// Classifies a parsed line and gives both of its forms.
@@ -74,7 +90,7 @@ pub(crate) fn record(
         replica: origin.replica.clone(),
         level: parsed.level,
         class,
-        text: parsed.message[..parsed.message.floor_char_boundary(SHOWN_BYTES_MAX)].to_owned(),
+        text: shown(&parsed, class),
         id: id.to_string(),
     };
     (document(parsed, origin, &line, offset), line)

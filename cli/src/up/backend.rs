@@ -281,8 +281,12 @@ fn sinks(machine: &Machine) -> Vec<views::Sink> {
 
 fn indexed(machine: &Machine) -> Option<views::IndexedLogs> {
     let LogSetting::Elasticsearch(server) = &machine.settings.logs else { return None };
-    let written = lock(&machine.logs).as_ref().map(|logs| logs.stats().shipped);
-    Some(views::IndexedLogs { url: server.url.clone(), written, indexed: *lock(&machine.indexed) })
+    let asked = *lock(&machine.indexed);
+    Some(views::IndexedLogs {
+        url: server.url.clone(),
+        written: asked.map(|(written, _)| written),
+        indexed: asked.map(|(_, found)| found),
+    })
 }
 
 fn detail(machine: &Machine, workload: views::Workload, brain: &Brain) -> views::WorkloadDetail {

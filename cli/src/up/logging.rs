@@ -1,18 +1,27 @@
 //! The log path of `up`: which files are followed, and where their lines go.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use tidegate_agent::logs::elasticsearch::{Auth, ElasticsearchConfig};
+use tidegate_agent::logs::elasticsearch::{Auth, ElasticsearchConfig, Finder, IDS_MAX};
 use tidegate_agent::logs::{
-    LogConfig, LogFormat, LogHandle, LogPipeline, LogSource, NdjsonConfig, ShipLimits, SinkConfig, TailLimits,
+    LogConfig, LogFilter, LogFormat, LogHandle, LogPipeline, LogSource, NdjsonConfig, ShipLimits, SinkConfig, TailLimits,
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use super::machine::{Machine, lock};
 use super::settings::{LogSetting, Settings};
+use crate::clock;
 use crate::config::Elasticsearch;
 
 const SECONDS_PER_DAY: u64 = 86_400;
+/// How often Elasticsearch is asked for the last lines by their ids.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
+/// A line that was acknowledged can be found this long after.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
 
 /// Starts following the output of replicas and the files that the configuration names.
 pub(super) fn start(
@@ -72,4 +81,29 @@ pub(crate) fn server_config(server: &Elasticsearch) -> ElasticsearchConfig {
         retention_days: u32::try_from(days).ok(),
         ..ElasticsearchConfig::new(server.url.clone())
     }
+}
+
+/// Asks Elasticsearch for the last acknowledged lines by their ids, until told to stop: written must be what is found.
+pub(super) async fn look_up(machine: Arc<Machine>, stop: CancellationToken) {
+    let LogSetting::Elasticsearch(server) = &machine.settings.logs else { return };
+    let finder = match Finder::new(&server_config(server)) {
+        Ok(finder) => finder,
+        Err(error) => return tracing::warn!(%error, "lines cannot be looked up"),
+    };
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK_UP_EVERY)).await.is_some() {
+        let ids = acknowledged(&machine);
+        let written = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+        let found = if ids.is_empty() { Some(0) } else { finder.count(&ids).await };
+        *lock(&machine.indexed) = found.map(|found| (written, found));
+    }
+}
+
+/// Ids of the last lines that are older than anything that waits to be acknowledged.
+fn acknowledged(machine: &Machine) -> Vec<String> {
+    let logs = lock(&machine.logs);
+    let Some(logs) = logs.as_ref() else { return Vec::new() };
+    let waiting = logs.stats().lag.unwrap_or_default();
+    let until = clock::now().before(waiting + FOUND_WITHIN);
+    let recent = logs.recent(&LogFilter { limit: usize::MAX, ..LogFilter::default() });
+    recent.iter().filter(|line| line.at <= until).take(IDS_MAX).map(|line| line.id.clone()).collect()
 }

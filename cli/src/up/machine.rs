@@ -62,8 +62,8 @@ pub(super) struct Machine {
     pub(super) targets: watch::Sender<Vec<ScrapeTarget>>,
     pub(super) demo: Option<Running>,
     pub(super) preloaded: Option<f64>,
-    /// Lines that Elasticsearch finds, as of the last time it was asked.
-    pub(super) indexed: Mutex<Option<u64>>,
+    /// Lines that Elasticsearch was asked for by their ids, and those that it found, the last time.
+    pub(super) indexed: Mutex<Option<(u64, u64)>>,
     /// Kept: the data directory is free for another when it is gone.
     _locked: File,
     /// Kept: the log path ends when it is gone.

@@ -73,9 +73,9 @@ pub(crate) struct Sink {
 pub(crate) struct IndexedLogs {
     /// Address, without credentials.
     pub(crate) url: String,
-    /// Lines acknowledged.
+    /// Lines that were looked for: the last thousand that were acknowledged.
     pub(crate) written: Option<u64>,
-    /// Distinct ids found by a search.
+    /// Of these, found by their ids.
     pub(crate) indexed: Option<u64>,
 }
 

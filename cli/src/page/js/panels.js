@@ -119,6 +119,6 @@ export function showSinks(about) {
         .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]).flat()),
       sink.problem ? h("p", { class: "problem" }, sink.problem) : null)),
     ...(indexed ? [h("p", { "data-testid": "indexed", class: "foot", title: indexed.url },
-      `Elasticsearch: ${number(indexed.written, 0)} written, ${indexed.indexed === null ? UNKNOWN : number(indexed.indexed, 0)} indexed.`)] : []),
+      `Elasticsearch: of the last ${number(indexed.written, 0)} lines written, ${indexed.indexed === null ? UNKNOWN : number(indexed.indexed, 0)} are found by their ids.`)] : []),
   ]);
 }
