@@ -17,10 +17,9 @@ pub(crate) fn print(
 ) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let written = match how {
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut out, value)?;
-            writeln!(out)
-        }
+        Output::Json => serde_json::to_writer_pretty(&mut out, value)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
         Output::Csv => csv_rows(&mut out, header, rows),
         Output::Table => {
             let mut table = Table::new();
@@ -39,11 +38,19 @@ pub(crate) fn say(text: &str) -> anyhow::Result<()> {
 
 fn csv_rows(out: &mut impl Write, header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(header).map_err(io::Error::other)?;
+    writer.write_record(header).map_err(cause)?;
     for row in rows {
-        writer.write_record(row).map_err(io::Error::other)?;
+        writer.write_record(row).map_err(cause)?;
     }
     writer.flush()
+}
+
+/// What the system said, where it did: the writer's own conversion hides a closed pipe.
+fn cause(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
 }
 
 /// A reader that closed the pipe, such as `head`, has what it wanted.
