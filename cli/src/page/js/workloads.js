@@ -54,7 +54,7 @@ export function showWorkloads(workloads, selected, select) {
     place.replaceChildren(noWorkloads());
     return;
   }
-  if (!place.dataset.table) {
+  if (!("table" in place.dataset)) {
     place.dataset.table = "";
     const head = h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col" }, name))));
     place.replaceChildren(h("table", { class: "workloads" }, head, h("tbody")));
