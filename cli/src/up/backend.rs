@@ -11,6 +11,7 @@ use tidegate_history::Aggregate;
 use tokio::sync::broadcast;
 
 use super::machine::{Machine, lock};
+use super::rivals::Rivals;
 use super::round::log_line;
 use super::settings::LogSetting;
 use super::summary;
@@ -43,15 +44,12 @@ impl Backend for Machine {
     }
 
     fn about(&self) -> About {
-        let rivals = lock(&self.rivals);
-        let rows = rivals.iter().filter(|r| r.since.is_some()).flat_map(|rivals| {
-            rivals.totals().into_iter().map(|(policy, totals)| views::Rival {
-                policy: policy.to_owned(),
-                workload: rivals.workload().to_string(),
-                replica_hours: Some(totals.replica_seconds / 3600.0),
-                slo_miss_fraction: totals.miss_fraction(),
-            })
-        });
+        // The round of control locks in this order: control, then rivals. Never both here.
+        let pool = lock(&self.control).as_ref().and_then(pool_view);
+        let (sinks, elasticsearch) = (sinks(self), indexed(self));
+        // One lock at a time: a round holds others while it takes these.
+        let (rivals_since, rivals) = rivals_view(&lock(&self.rivals));
+        let pool = lock(&self.control).as_ref().and_then(pool_view);
         let days = self.preloaded;
         About {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -66,9 +64,9 @@ impl Backend for Machine {
             }),
             listen: self.addresses.clone(),
             notes: self.notes.clone(),
-            sinks: sinks(self),
-            elasticsearch: indexed(self),
-            pool: lock(&self.control).as_ref().and_then(pool_view),
+            sinks,
+            elasticsearch,
+            pool,
             rivals_since: rivals.iter().filter_map(|rivals| rivals.since).min(),
             rivals: rows.collect(),
         }
@@ -195,6 +193,20 @@ impl Backend for Machine {
     fn denied(&self, cause: Denied) {
         self.registry.counter(Metric::AuthDenied, &[(Label::Cause, cause.as_str())]).inc();
     }
+}
+
+/// Since when rivals are compared, and what each has cost.
+fn rivals_view(all: &[Rivals]) -> (Option<Timestamp>, Vec<views::Rival>) {
+    let compared = all.iter().filter(|rivals| rivals.since.is_some());
+    let rows = compared.flat_map(|rivals| {
+        rivals.totals().into_iter().map(|(policy, totals)| views::Rival {
+            policy: policy.to_owned(),
+            workload: rivals.workload().to_string(),
+            replica_hours: Some(totals.replica_seconds / 3600.0),
+            slo_miss_fraction: totals.miss_fraction(),
+        })
+    });
+    (all.iter().filter_map(|rivals| rivals.since).min(), rows.collect())
 }
 
 fn alert_outcome(alert: &Alert, id: Option<&WorkloadId>, outcome: AlertOutcome) -> views::AlertOutcome {
