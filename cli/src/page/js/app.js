@@ -21,7 +21,7 @@ const NODE_EVERY_MS = 5000;
 const MOVES = 3;
 const MOVES_READ = 12;
 
-const state = { about: null, workloads: new Map(), selected: null, detail: null, span: null, liveAt: null };
+const state = { about: null, moves: [], workloads: new Map(), selected: null, detail: null, span: null, liveAt: null };
 const chart = figure(slot("chart"));
 
 const listed = () => [...state.workloads.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -67,18 +67,20 @@ async function workloads() {
 async function about() {
   state.about = await get("/api/v1/about");
   showAbout(state.about);
-  showPool(state.about.pool, await moves(state.about.pool));
+  showPool(state.about.pool, state.moves);
   showRivals(state.about, listed());
   showSinks(state.about);
   if (!state.span) offerRanges(state.about.day_s);
 }
 
-/** The last changes of size among those who share the pool, newest first. */
-async function moves(pool) {
+/** Reads the last changes of size among those who share the pool, newest first. */
+async function moves() {
+  const pool = state.about?.pool;
   const ids = pool?.held.map(({ workload }) => workload) ?? [];
   const answers = await Promise.all(ids.map((id) => get(workloadPath(id, `/decisions?limit=${MOVES_READ}`))));
   const all = answers.flatMap(({ decisions }, i) => decisions.map((decision) => ({ workload: ids[i], ...decision })));
-  return all.filter(({ from, to }) => from !== to).sort((a, b) => (a.at < b.at ? 1 : -1)).slice(0, MOVES);
+  state.moves = all.filter(({ from, to }) => from !== to).sort((a, b) => (a.at < b.at ? 1 : -1)).slice(0, MOVES);
+  showPool(pool ?? null, state.moves);
 }
 
 async function detail() {
@@ -198,8 +200,7 @@ function give(name, data) {
 async function start() {
   startTheme(() => chart.again());
   startLogs();
-  await run(about);
-  await run(workloads);
+  await Promise.all([run(about), run(workloads)]);
   addEventListener("hashchange", () => select(fromHash()));
   document.addEventListener("visibilitychange", () => run(series));
   listen(give, (link) => {
@@ -211,6 +212,7 @@ async function start() {
   every(SERIES_EVERY_MS, series);
   every(DETAIL_EVERY_MS, detail);
   every(DETAIL_EVERY_MS, about);
+  every(DETAIL_EVERY_MS, moves);
   every(DETAIL_EVERY_MS, faults);
   every(LOGS_EVERY_MS, logs);
   every(NODE_EVERY_MS, node);
