@@ -44,9 +44,6 @@ impl Backend for Machine {
     }
 
     fn about(&self) -> About {
-        // The round of control locks in this order: control, then rivals. Never both here.
-        let pool = lock(&self.control).as_ref().and_then(pool_view);
-        let (sinks, elasticsearch) = (sinks(self), indexed(self));
         // One lock at a time: a round holds others while it takes these.
         let (rivals_since, rivals) = rivals_view(&lock(&self.rivals));
         let pool = lock(&self.control).as_ref().and_then(pool_view);
@@ -64,11 +61,11 @@ impl Backend for Machine {
             }),
             listen: self.addresses.clone(),
             notes: self.notes.clone(),
-            sinks,
-            elasticsearch,
+            sinks: sinks(self),
+            elasticsearch: indexed(self),
             pool,
-            rivals_since: rivals.iter().filter_map(|rivals| rivals.since).min(),
-            rivals: rows.collect(),
+            rivals_since,
+            rivals,
         }
     }
 
