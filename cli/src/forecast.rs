@@ -13,6 +13,8 @@ use crate::{Usage, output, trace};
 
 /// Levels in the table for people.
 const SHOWN: [f64; 5] = [0.05, 0.5, 0.9, 0.95, 0.99];
+/// Most rows of the table for people; of a longer forecast every so many steps are shown.
+const TABLE_ROWS_MAX: usize = 24;
 /// Most steps of a forecast.
 const STEPS_MAX: usize = 2000;
 /// Size of a chart in the terminal.
@@ -86,11 +88,14 @@ fn print(how: Output, fitted: &FittedPredictor, forecast: &Forecast) -> anyhow::
     let mut header = vec!["start".to_owned()];
     header.extend(levels.iter().map(|level| format!("q{level}")));
     header.push("max_q0.95".into());
+    // People read two dozen rows; programs take them all.
+    let every = forecast.steps.len().div_ceil(TABLE_ROWS_MAX).max(1);
     let rows: Vec<Vec<String>> = forecast
         .steps
         .iter()
         .zip(&forecast.window_max)
         .enumerate()
+        .filter(|(k, _)| how != Output::Table || k.is_multiple_of(every))
         .map(|(k, (step, max))| {
             let mut row = vec![time(k).to_string()];
             row.extend(levels.iter().map(|level| output::number(step.quantile(*level))));
@@ -120,7 +125,7 @@ fn league(fitted: &FittedPredictor) -> String {
                 )
             },
         );
-        write!(text, "\n {mark} {:<22} {score}", standing.model).expect("writing to a string cannot fail");
+        write!(text, "\n {mark} {:<32} {score}", standing.model).expect("writing to a string cannot fail");
     }
     text
 }

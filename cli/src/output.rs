@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub(crate) fn print(
         Output::Csv => csv_rows(&mut out, header, rows),
         Output::Table => {
             let mut table = Table::new();
-            table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+            table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
             table.set_header(header).add_rows(rows);
             writeln!(out, "{table}")
         }

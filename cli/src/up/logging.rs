@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tidegate_agent::logs::elasticsearch::{Auth, ElasticsearchConfig, Finder, IDS_MAX};
 use tidegate_agent::logs::{
-    LogConfig, LogFilter, LogFormat, LogHandle, LogPipeline, LogSource, NdjsonConfig, ShipLimits, SinkConfig, TailLimits,
+    LogConfig, LogFilter, LogFormat, LogHandle, LogPipeline, LogSource, NdjsonConfig, ShipLimits, SinkConfig,
+    TailLimits,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
