@@ -15,6 +15,7 @@ impl Deciding<'_> {
         self.limit_step();
         self.guard_down();
         self.keep_in_bounds();
+        self.unpooled = Some(self.n);
         self.keep_in_pool();
     }
 

@@ -203,7 +203,11 @@ fn one_step_is_limited_and_the_pool_is_not_overdrawn() {
     let observed = seen(2, 90.0);
     let short = Inputs { pool_limit: Some(5), ..inputs(&policy, &observed, None) };
     let (plan, _) = decide(&short, &State::default(), T0);
-    assert_eq!(plan.replicas, 5);
+    assert_eq!(
+        (plan.replicas, plan.unpooled),
+        (5, 9),
+        "the pool is told the whole need, else it never frees a slot"
+    );
     assert!(plan.has(ReasonCode::PoolLimit));
 }
 
