@@ -5,7 +5,7 @@ use tidegate_tests::servers::Tidegate;
 use tidegate_tests::waiting;
 
 use super::demo::{LIMIT, SERVE, TRAIN, until_loaded};
-use super::written::{codes, condition, ready, workload_until};
+use super::written::{codes, condition, folder, ready, workload_until, write};
 
 const PATH: &str = "/api/v1/demo/faults";
 
@@ -76,26 +76,24 @@ async fn a_crash_loop_is_named_and_ends_when_cleared() {
     assert_eq!(server.processes(), Vec::<u32>::new(), "it left processes behind");
 }
 
-/// Two more replicas than there are free slots, so that training has to give way.
-fn alert() -> Value {
-    let alert = json!({
-        "status": "firing",
-        "labels": { "alertname": "TidegateSloMissed" },
-        "startsAt": "2026-01-01T00:00:00Z",
-        "fingerprint": "f00d",
-    });
-    json!({ "version": "4", "alerts": [alert] })
+/// A day with little load until a quarter of a minute after the start, when there is suddenly a lot of it: a demo without history
+/// gives all free slots to training and then has to take some back.
+fn sudden() -> String {
+    // The demo begins at a fifth of the day; 144 seconds of the trace are one of the load.
+    let jump_s = 86_400 / 5 + 15 * 144;
+    let rows = (0..120).map(|row| row * 720);
+    let values = rows.map(|at_s| format!("{at_s},{}\n", if at_s < jump_s { 5 } else { 100 }));
+    "timestamp_s,value\n".to_owned() + &values.collect::<String>()
 }
 
 #[tokio::test]
 async fn a_failed_checkpoint_is_named_in_the_decision_that_takes_workers_away() {
-    let mut server = Tidegate::up(&["--demo"]).await;
-    until_loaded(&mut server).await;
+    let dir = folder();
+    let trace = write(dir.path(), "sudden.csv", &sudden());
+    let mut server = Tidegate::up_in(dir, &["--demo", "--cold", "--trace", &trace]).await;
     let full = |it: &Value| Some(ready(it)).filter(|n| *n > 4 && it["replicas"]["wanted"] == *n);
     let before = workload_until(&mut server, TRAIN, "workers in the free slots", LIMIT, full).await;
     trigger(&server, TRAIN, "fail_checkpoint").await;
-    let (status, report) = server.post("/api/v1/alerts", Some(&server.token()), &alert()).await;
-    assert_eq!((status, report["results"][0]["outcome"].as_str()), (200, Some("raised")), "{report:#}");
     decided_by(&server, TRAIN, "pool_recall").await;
     workload_until(&mut server, TRAIN, "the failure", LIMIT, |it| condition(it, "checkpoint_failed")).await;
     decided_by(&server, TRAIN, "checkpoint_failed").await;

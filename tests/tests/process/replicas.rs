@@ -7,10 +7,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tidegate_tests::servers::http;
+use tidegate_tests::servers::{Program, http};
 use tidegate_tests::waiting;
 
-use super::written::{codes, condition, digits, folder, ready, serving, up_on, workload_until};
+use super::written::{codes, command, condition, digits, folder, ready, serving, up_on, workload_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -58,15 +58,9 @@ async fn a_crash_loop_is_told_backs_off_and_is_not_scaled_out() {
         workload_until(&mut server, "chat", "its condition", LIMIT, |it| condition(it, "crash_loop")).await;
     assert!(text.contains("starts in a row failed"), "{text}");
     // Far more than one replica carries: a size that follows demand alone would go to 4.
-    let client = http();
-    let load = tokio::spawn(async move {
-        let mut statuses = Vec::new();
-        for _ in 0..300 {
-            let answer = client.get(&gateway).send().await.map(|answer| answer.status().as_u16());
-            statuses.extend(answer.ok());
-        }
-        statuses
-    });
+    let said = folder();
+    let mut load = command(server.dir(), &["load", &gateway, "--rate", "30"]);
+    let _load = Program::start("load", &mut load, said.path());
     let all =
         waiting::until("six starts", LIMIT, async || Some(starts(&file)).filter(|all| all.len() >= 6)).await;
     let (first, last) = (all[1] - all[0], all[5] - all[4]);
@@ -78,10 +72,8 @@ async fn a_crash_loop_is_told_backs_off_and_is_not_scaled_out() {
     assert!(decisions.iter().any(|one| codes(one).contains(&"crash_loop")), "{decisions:#?}");
     let logs = server.get("/api/v1/logs?q=weights").await.expect("it answers");
     assert!(logs["logs"][0]["text"].as_str().is_some_and(|text| text.contains("cannot load")), "{logs:#}");
-    load.abort();
-    if let Ok(statuses) = load.await {
-        assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
-    }
+    let refused = http().get(&gateway).send().await.expect("the gateway answers");
+    assert_eq!(refused.status().as_u16(), 503);
     assert_eq!(server.interrupt().code(), Some(0), "{}", server.program().errors());
 }
 
