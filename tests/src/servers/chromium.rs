@@ -155,6 +155,8 @@ impl Browser {
     /// # Panics
     /// When there is none, or something lies over it.
     pub async fn click(&self, selector: &str) {
+        // To the middle of the page area: the driver is content with an edge, where what sticks there may lie over it.
+        self.centre_of(selector).await;
         let clicked = self.session.click(selector).await;
         clicked.unwrap_or_else(|error| panic!("{selector} could not be clicked: {error}"));
     }

@@ -1,4 +1,4 @@
-//! The browser that the suite drives is a real one: pointer, console, sizes and colours behave as for a person.
+//! The browser that the suite drives is a real one: pointer, console, sizes and colours behave as for a person. Tidegate's page is not in here.
 
 use std::time::Duration;
 
