@@ -57,7 +57,7 @@ pub(crate) const SUITES: &[Suite] = &[
         kind: Kind::FilesWithBinary,
         servers: &[],
         packages: &[],
-        threads: 1,
+        threads: 4,
         minutes_max: 30,
     },
     Suite {

@@ -13,6 +13,8 @@ use tidegate_tests::waiting;
 use super::written::{codes, command, condition, digits, folder, ready, serving, up_on, workload_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// New reasons for the same size are recorded every 30 s at most.
+const RECORDED: Duration = Duration::from_secs(45);
 
 /// When each start of a command that writes `date +%s%N` to this file was, in seconds.
 fn starts(file: &Path) -> Vec<f64> {
@@ -67,9 +69,12 @@ async fn a_crash_loop_is_told_backs_off_and_is_not_scaled_out() {
     assert!(last > 2.0 * first && last >= 4.0, "no back-off in {all:?}");
     let seen = |it: &Value| it["demand"][0]["value"].as_f64().filter(|demand| *demand > 4.0);
     workload_until(&mut server, "chat", "more demand than one replica carries", LIMIT, seen).await;
-    let decisions = server.decisions("chat").await;
+    let decisions = waiting::until("a decision that names the loop", RECORDED, async || {
+        let decisions = server.decisions("chat").await;
+        decisions.iter().any(|one| codes(one).contains(&"crash_loop")).then_some(decisions)
+    })
+    .await;
     assert!(decisions.iter().all(|one| one["to"].as_u64() <= Some(1)), "it was scaled out: {decisions:#?}");
-    assert!(decisions.iter().any(|one| codes(one).contains(&"crash_loop")), "{decisions:#?}");
     let logs = server.get("/api/v1/logs?q=weights").await.expect("it answers");
     assert!(logs["logs"][0]["text"].as_str().is_some_and(|text| text.contains("cannot load")), "{logs:#}");
     let refused = http().get(&gateway).send().await.expect("the gateway answers");
