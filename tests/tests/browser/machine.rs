@@ -13,6 +13,7 @@ async fn without_a_configuration_it_shows_the_machine_and_how_to_go_on() {
     for words in ["No workloads yet", "tidegate.yaml", "tidegate check config", "tidegate up --demo"] {
         page.holds(&format!("seen.text('no-workloads').includes('{words}')")).await;
     }
+    page.holds("seen.text('note-note-0').endsWith('.') && !/\\.\\.|`/.test(seen.text('notes'))").await;
     for panel in ["decisions", "rivals", "pool", "league", "conditions", "faults"] {
         page.holds(&format!("!seen.shown(seen.byId('{panel}'))")).await;
     }

@@ -66,6 +66,7 @@ async function workloads() {
 
 async function about() {
   state.about = await get("/api/v1/about");
+  state.liveAt = new Date().toISOString();
   showAbout(state.about);
   showPool(state.about.pool, state.moves);
   showRivals(state.about, listed());
@@ -144,7 +145,7 @@ function showNote(workload, forecast) {
 function offerRanges(day) {
   const spans = day < 86400
     ? [[day / 4, "¼ day"], [day, "1 day"], [day * 2, "2 days"]]
-    : [[3600, "1 h"], [21600, "6 h"], [86400, "1 day"], [604800, "7 days"]];
+    : [[600, "10 min"], [3600, "1 h"], [21600, "6 h"], [86400, "1 day"], [604800, "7 days"]];
   state.span = day < 86400 ? day : spans[0][0];
   const place = slot("ranges");
   const buttons = spans.map(([span, name]) => h("button", {

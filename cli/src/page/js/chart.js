@@ -75,7 +75,7 @@ function layout(rows, view, range, width) {
   const out = {
     // Constant: what the reader chose in the mode bar stays.
     uirevision: 1,
-    margin: { l: 46, r: 14, t: 18, b: 36 },
+    margin: { l: 46, r: 22, t: 18, b: 36 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font,

@@ -1,6 +1,6 @@
 // The head of the page: where it runs, whether it is live, what a reader must know first, light or dark.
 
-import { byId, h, keyed, setText } from "./dom.js";
+import { byId, h, keyed, redraw, setText } from "./dom.js";
 import { clock, duration, number } from "./format.js";
 
 /** What the page should say before anything else, in order. */
@@ -14,15 +14,18 @@ function notes(about) {
     const { days, text } = about.history_preloaded;
     all.push(["history", "History preloaded", `${number(days, 1)} days: ${text}.`]);
   }
-  return all.concat(about.notes.map((text, i) => [`note-${i}`, "Note", `${text[0].toUpperCase()}${text.slice(1)}.`]));
+  return all.concat(about.notes.map((text, i) => [`note-${i}`, "Note", `${text[0].toUpperCase()}${text.slice(1)}`.replace(/\.?$/, ".")]));
 }
+
+/** Text in which what stands between backticks is code. */
+const prose = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 
 export function showAbout(about) {
   const parts = [about.host, `version ${about.version}`, `since ${clock(about.started_at)}`];
   setText(byId("where"), parts.filter(Boolean).join(" · "));
   document.title = about.host ? `Tidegate · ${about.host}` : "Tidegate";
   keyed(byId("notes"), notes(about), ([key]) => key, ([key, title]) =>
-    h("p", { "data-testid": `note-${key}` }, h("b", {}, title), " ", h("span")), (row, [, , text]) => setText(row.querySelector("span"), text));
+    h("p", { "data-testid": `note-${key}` }, h("b", {}, title), " ", h("span")), (row, [, , text]) => redraw(row.querySelector("span"), text, prose));
 }
 
 /** Shows whether the page is live; `since` is when it last was. */
