@@ -26,6 +26,9 @@ async fn without_a_configuration_it_shows_the_machine_and_how_to_go_on() {
     page.wait_for_change("node", "seen.text('node')").await;
     page.wait_until("seen.last('CPU busy') >= 0 && seen.last('memory available') > 1e6", SOON).await;
     page.wait_for_change("newest", "seen.newest('CPU busy')").await;
+    // Readings are further apart than the chart's steps: a line joins them all the same.
+    let drawn = "Math.max(0, ...[...seen.chart().querySelectorAll('.scatterlayer path.js-line')].map((path) => path.getBBox().width))";
+    page.wait_until(&format!("{drawn} > 10"), SOON).await;
     page.is_clean().await;
 
     alone.kill();

@@ -30,12 +30,27 @@ export function reach(forecast, now) {
   return steps ? Math.max(0, (Date.parse(forecast.start) - now) / 1000 + steps * forecast.step_s) : 0;
 }
 
+// One reading may be missed without a gap; what is longer than this many usual distances is one.
+const SILENCE = 2.5;
+
+/** Lets a line run on where readings are further apart than the steps that were asked for; a silence stays a gap. */
+function bridged(data) {
+  const known = data.y.flatMap((value, i) => (value === null ? [] : [i]));
+  const apart = known.slice(1).map((at, k) => at - known[k]);
+  const usual = apart.toSorted((a, b) => a - b)[Math.floor(apart.length / 2)] ?? 1;
+  const between = new Set();
+  apart.forEach((distance, k) => {
+    for (let i = known[k] + 1; distance <= usual * SILENCE && i < known[k + 1]; i++) between.add(i);
+  });
+  return Object.fromEntries(Object.entries(data).map(([name, values]) => [name, values.filter((_, i) => !between.has(i))]));
+}
+
 const HOVER = "%{y:.3~r}<extra>%{fullData.name}</extra>";
 
 function line(name, data, hue, more = {}) {
   const { line: style, ...rest } = more;
   return {
-    type: "scatter", mode: "lines", name, ...data, connectgaps: false, hovertemplate: HOVER,
+    type: "scatter", mode: "lines", name, ...bridged(data), connectgaps: false, hovertemplate: HOVER,
     line: { color: colour(hue), width: 1.7, ...style }, ...rest,
   };
 }
@@ -90,8 +105,8 @@ async function poolRow(pool, view) {
   const traces = held.map(({ x, y }, i) => {
     const { workload, role } = pool.held[i];
     below = y.map((count, k) => (count === null || below[k] === null ? null : below[k] + count));
-    return stepped(shortName(workload), { x, y: below }, role, {
-      fill: i ? "tonexty" : "tozeroy", fillcolor: faded(role, 0.3), line: { width: 1 }, customdata: y, hovertemplate: "%{customdata}<extra>%{fullData.name}</extra>",
+    return stepped(shortName(workload), { x, y: below, customdata: y }, role, {
+      fill: i ? "tonexty" : "tozeroy", fillcolor: faded(role, 0.3), line: { width: 1 }, hovertemplate: "%{customdata}<extra>%{fullData.name}</extra>",
     });
   });
   const named = [...new Set(pool.held.map(({ role }) => role))].map((role) => `<span style="color:${colour(role)}">■ ${role}</span>`).join(", ");
