@@ -28,8 +28,8 @@ async fn every_rule_is_evaluated_on_true_figures_and_a_healthy_demo_fires_none()
     let tidegate = Tidegate::up(&["--demo"]).await;
     let server = Prometheus::start(&[tidegate.address()], &[root().join("alerts/rules/tidegate.yaml")]).await;
     waiting::until("requests through the gateway in Prometheus", WARM_UP, async || {
-        let found =
-            server.query("sum(tidegate_gateway_requests_total) > 50").await.expect("the query is valid");
+        let requests = Metric::GatewayRequests.family().name;
+        let found = server.query(&format!("sum({requests}) > 50")).await.expect("the query is valid");
         found.first().map(|_| ())
     })
     .await;

@@ -65,11 +65,11 @@ async fn without_metrics_the_size_is_held_and_said_to_be() {
 async fn a_crash_loop_is_named_and_ends_when_cleared() {
     let mut server = Tidegate::up(&["--demo"]).await;
     until_loaded(&mut server).await;
+    let before = server.workload(SERVE).await.expect("it answers")["replicas"]["wanted"].as_u64();
     trigger(&server, SERVE, "crash_loop").await;
-    workload_until(&mut server, SERVE, "the crash loop", LIMIT, |it| condition(it, "crash_loop")).await;
-    let decisions = decided_by(&server, SERVE, "crash_loop").await;
-    let looping = decisions.iter().find(|one| codes(one).contains(&"crash_loop")).expect("it was found");
-    assert!(looping["to"].as_u64() <= looping["from"].as_u64(), "it was scaled out: {looping:#}");
+    let size = |it: &Value| condition(it, "crash_loop").map(|_| it["replicas"]["wanted"].as_u64());
+    let looping = workload_until(&mut server, SERVE, "the crash loop", LIMIT, size).await;
+    assert!(looping <= before, "it was scaled out from {before:?} to {looping:?}");
     trigger(&server, SERVE, "clear").await;
     workload_until(&mut server, SERVE, "a ready replica", LIMIT, |it| (ready(it) > 0).then_some(())).await;
     assert_eq!(server.interrupt().code(), Some(0), "{}", server.program().errors());
