@@ -11,6 +11,26 @@ const KEPT_MAX: usize = 500;
 /// Reasons that change without a change of the size are recorded at most this often.
 const SAME_SIZE_EVERY: Duration = Duration::from_secs(30);
 
+/// Reasons that tell of trouble are recorded sooner.
+const TELLING_EVERY: Duration = Duration::from_secs(5);
+/// Reasons that come and go in good order.
+const ROUTINE: [ReasonCode; 14] = [
+    ReasonCode::DemandSeen,
+    ReasonCode::Reactive,
+    ReasonCode::Backlog,
+    ReasonCode::Predicted,
+    ReasonCode::RiskLevel,
+    ReasonCode::Held,
+    ReasonCode::Consolidation,
+    ReasonCode::FlapGuard,
+    ReasonCode::MinReplicas,
+    ReasonCode::MaxReplicas,
+    ReasonCode::StepLimit,
+    ReasonCode::PoolLimit,
+    ReasonCode::PoolGrant,
+    ReasonCode::GrowNotWorthIt,
+];
+
 /// The last decisions, oldest first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Decisions {
@@ -40,7 +60,9 @@ impl Decisions {
 fn is_news(last: &Decision, next: &Decision) -> bool {
     let changed = next.from != next.to
         && (next.to != last.to || next.from != last.from || next.at.since(last.at) >= SAME_SIZE_EVERY);
-    changed || (codes(last) != codes(next) && next.at.since(last.at) >= SAME_SIZE_EVERY)
+    let since = next.at.since(last.at);
+    let telling = codes(next).iter().any(|code| !ROUTINE.contains(code) && !codes(last).contains(code));
+    changed || (telling && since >= TELLING_EVERY) || (codes(last) != codes(next) && since >= SAME_SIZE_EVERY)
 }
 
 fn codes(decision: &Decision) -> Vec<ReasonCode> {
@@ -96,7 +118,8 @@ mod tests {
             "too soon for a change of words alone"
         );
         assert!(log.record(decision(31, 3, 3, ReasonCode::Held)).is_some());
-        assert!(log.record(decision(32, 3, 2, ReasonCode::Reactive)).is_some());
+        assert!(log.record(decision(36, 3, 3, ReasonCode::CrashLoop)).is_some(), "trouble is told sooner");
+        assert!(log.record(decision(37, 3, 2, ReasonCode::Reactive)).is_some());
         assert_eq!(log.newest().next().unwrap().to, 2);
     }
 }

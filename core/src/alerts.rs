@@ -88,17 +88,18 @@ impl Boosts {
         now: Timestamp,
     ) -> AlertOutcome {
         self.expire(now);
+        let matches = |rule: &AlertRule| rule.labels.iter().all(|(k, v)| alert.labels.get(k) == Some(v));
+        let rule = policy.alerts.iter().enumerate().find(|(_, rule)| matches(rule));
         if !alert.firing {
+            let before = self.active.len();
             self.active.retain(|boost| boost.fingerprint != alert.fingerprint);
-            return AlertOutcome::Resolved;
+            let concerned = rule.is_some() || self.active.len() < before;
+            return if concerned { AlertOutcome::Resolved } else { AlertOutcome::NoRule };
         }
         if self.active.iter().any(|boost| boost.fingerprint == alert.fingerprint) {
             return AlertOutcome::Repeated;
         }
-        let matches = |rule: &AlertRule| rule.labels.iter().all(|(k, v)| alert.labels.get(k) == Some(v));
-        let Some((index, rule)) = policy.alerts.iter().enumerate().find(|(_, rule)| matches(rule)) else {
-            return AlertOutcome::NoRule;
-        };
+        let Some((index, rule)) = rule else { return AlertOutcome::NoRule };
         let mut of_rule = self.raised.iter().filter(|(i, _)| *i == index).map(|(_, at)| *at);
         if of_rule.clone().any(|at| now.since(at) < rule.cool_down.get()) {
             return AlertOutcome::CoolingDown;
@@ -165,6 +166,7 @@ mod tests {
         assert_eq!(boosts.highest(at(31)).unwrap().floor, 5);
         assert_eq!(boosts.admit(&policy, &alert("a", false, "Slow"), 5, at(40)), AlertOutcome::Resolved);
         assert_eq!(boosts.highest(at(41)), None);
+        assert_eq!(boosts.admit(&policy, &alert("x", false, "Other"), 5, at(42)), AlertOutcome::NoRule);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(crate) struct AlertReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct AlertOutcome {
     pub(crate) fingerprint: String,
-    /// A closed set: `applied`, `resolved`, `duplicate`, `cool_down`, `over_budget`, `no_rule`.
+    /// A closed set: `raised`, `repeated`, `resolved`, `no_rule`, `cooling_down`, `over_budget`.
     pub(crate) outcome: String,
     /// The workload whose size it moves.
     pub(crate) workload: Option<String>,
