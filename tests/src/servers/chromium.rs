@@ -16,8 +16,10 @@ use webdriver::{Pointer, Session};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// No sandbox: it needs user namespaces, which build machines often refuse. All else keeps Chromium from talking to anything but the page.
-const FLAGS: [&str; 12] = [
+/// Scroll bars lie over the page, as on a telephone: their width is the browser's matter, not the page's.
+const FLAGS: [&str; 13] = [
     "--headless",
+    "--hide-scrollbars",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
