@@ -35,11 +35,22 @@ pub(crate) fn curves(names: &[String]) -> Vec<Curve> {
             curves.push(Curve { model, spread: Spread::Relative, name: name.clone() });
         }
         // Seasonal errors have little to do with the unrest of the last minutes.
-        if !name.starts_with("seasonal naive") {
+        if !is_seasonal(name) {
             curves.push(Curve { model, spread: Spread::Restless, name: format!("{name}, restless") });
         }
     }
     curves
+}
+
+fn is_seasonal(name: &str) -> bool {
+    name.starts_with("seasonal naive")
+}
+
+impl Curve {
+    /// Whether it repeats a season and does not look at the present.
+    pub(crate) fn is_seasonal(&self) -> bool {
+        is_seasonal(&self.name)
+    }
 }
 
 impl Spread {

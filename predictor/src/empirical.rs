@@ -1,5 +1,7 @@
 //! Errors seen so far, as an empirical distribution with a tail of its own. Not a density: a forecast needs quantiles.
 
+use std::collections::VecDeque;
+
 use tidegate_core::forecast::LEVELS;
 
 use crate::grid::steps;
@@ -11,17 +13,26 @@ pub(crate) type Grid = [f64; LEVELS.len()];
 pub(crate) const ERRORS_MIN: usize = 20;
 /// Share of the errors that the tail is fitted to.
 const TAIL_SHARE: usize = 10;
+/// Latest errors that count: enough for a 99 % quantile, few enough to follow a load that calms down.
+const ERRORS_MAX: usize = 2000;
 
-/// Errors, sorted as they come.
+/// The latest errors, sorted as they come.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Errors {
     sorted: Vec<f64>,
+    order: VecDeque<f64>,
 }
 
 impl Errors {
     /// Takes in one error; one that is not finite is left out.
     pub(crate) fn insert(&mut self, error: f64) {
         if error.is_finite() {
+            if self.order.len() == ERRORS_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.sorted.remove(self.sorted.partition_point(|e| *e < oldest));
+            }
+            self.order.push_back(error);
             let at = self.sorted.partition_point(|e| *e < error);
             self.sorted.insert(at, error);
         }

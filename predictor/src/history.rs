@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::grid::steps;
+use crate::packed;
 
 /// Steps beyond the bound before the oldest are dropped, so that an append is cheap on average.
 const SLACK: usize = 256;
@@ -19,7 +20,7 @@ pub(crate) struct History {
     phase: u64,
     scale: f64,
     capacity: usize,
-    /// Six significant digits; NaN is a gap.
+    /// 16 significant bits; NaN is a gap.
     raw: Vec<f32>,
     carried: Vec<f32>,
 }
@@ -33,7 +34,8 @@ struct Packed {
     capacity: usize,
     /// The transform before the first value kept, when that is a gap.
     before: f32,
-    values: Vec<Option<f32>>,
+    /// Four characters a value: see [`crate::packed`].
+    values: String,
 }
 
 impl History {
@@ -45,7 +47,7 @@ impl History {
 
     /// Appends a step; a gap carries the last value forward.
     pub(crate) fn push(&mut self, value: Option<f64>) {
-        let kept = value.map_or(f32::NAN, rounded);
+        let kept = packed::kept(value.map_or(f32::NAN, narrow));
         let before = self.carried.last().copied().unwrap_or(0.0);
         self.carried.push(if kept.is_nan() { before } else { narrow(self.forward(f64::from(kept))) });
         self.raw.push(kept);
@@ -137,13 +139,13 @@ impl History {
     }
 }
 
-/// Six significant digits: more than any measurement of demand holds, and half the text when kept.
+/// Four significant digits: more than any quantile of errors is known to, and half the text when kept.
 #[expect(clippy::cast_possible_truncation, reason = "the exponent of a finite f32 range value fits")]
 pub(crate) fn rounded(value: f64) -> f32 {
     if value == 0.0 || !value.is_finite() {
         return narrow(value);
     }
-    let digits = 5 - value.abs().log10().floor() as i32;
+    let digits = 3 - value.abs().log10().floor() as i32;
     let unit = 10f64.powi(digits.clamp(-300, 300));
     narrow((value * unit).round() / unit)
 }
@@ -161,7 +163,7 @@ impl From<History> for Packed {
             scale: history.scale,
             capacity: history.capacity,
             before: history.carried.first().copied().unwrap_or(0.0),
-            values: history.raw.into_iter().map(|v| (!v.is_nan()).then_some(v)).collect(),
+            values: packed::text(&history.raw),
         }
     }
 }
@@ -171,9 +173,9 @@ impl From<Packed> for History {
         let mut history = Self::new(packed.phase, packed.scale, packed.capacity);
         history.first = packed.first;
         let mut last = packed.before;
-        for value in packed.values {
-            last = value.map_or(last, |v| narrow(history.forward(f64::from(v))));
-            history.raw.push(value.unwrap_or(f32::NAN));
+        for value in packed::values(&packed.values) {
+            last = if value.is_nan() { last } else { narrow(history.forward(f64::from(value))) };
+            history.raw.push(value);
             history.carried.push(last);
         }
         history

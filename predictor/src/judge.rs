@@ -9,8 +9,10 @@ use tidegate_core::Quantiles;
 use tidegate_core::forecast::{LEVELS, Score};
 
 use crate::aggregate::{Mix, average};
+use crate::cell::{Cell, CurveVoice};
 use crate::conformal::Conformal;
 use crate::curve::Curve;
+use crate::duel::Duel;
 use crate::empirical::{Errors, Grid, pinball};
 use crate::grid::steps;
 use crate::history::{History, rounded};
@@ -26,6 +28,11 @@ const JUDGED_MIN: u32 = 20;
 const GUARD_MEMORY: f64 = 1.0 - 1.0 / 400.0;
 /// The mix speaks at a horizon where its loss is below this share of the last value's.
 const GUARD_RATIO: f64 = 0.995;
+/// Changes that the last value's errors are taken from, at most; the cost of a fit grows with them.
+const CHANGES_MAX: usize = 8000;
+/// How fast the reference is calibrated, against the mix: its errors are its own and known at every step, so that it is
+/// seldom wrong for long, and a correction that wanders costs more than it mends.
+const REFERENCE_CALIBRATION: f64 = 0.5;
 /// Weights below this are not worth the cost of a curve.
 const WEIGHT_MIN: f64 = 0.005;
 
@@ -46,22 +53,6 @@ impl Target {
             Self::Max => history.max(origin + 1, origin + h),
         }
     }
-}
-
-/// All that is needed to speak about one horizon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Cell {
-    pub(crate) h: usize,
-    /// By curve: quantiles of its errors, and its weight at each level. `None`: no opinion, or not worth its cost.
-    pub(crate) voices: Vec<Option<CurveVoice>>,
-    pub(crate) conformal: Conformal,
-}
-
-/// One curve's part in a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct CurveVoice {
-    pub(crate) errors: [f32; LEVELS.len()],
-    pub(crate) weights: [f32; LEVELS.len()],
 }
 
 /// Losses of one forecaster beside those of the reference, at the same origins.
@@ -108,14 +99,16 @@ impl Tally {
 pub(crate) struct Learned {
     mix: Mix,
     leads: bool,
+    chosen: Option<usize>,
+    errors: Vec<Option<Grid>>,
 }
 
-/// What a judge found: how to speak, and the tallies of every curve and, last, of the mix.
+/// What a judge found: how to speak, and the tallies of every curve and, last, of what would have been said.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) cell: Cell,
-    /// Quantiles of the reference's errors.
-    pub(crate) reference: Grid,
+    /// The same horizon if the reference alone speaks.
+    pub(crate) reference: Cell,
     /// What was learned about whom to follow, for the next horizon.
     pub(crate) learned: Learned,
     pub(crate) tallies: Vec<Tally>,
@@ -126,6 +119,8 @@ struct Waiting<'a> {
     origin: &'a Origin,
     said: Vec<Option<Grid>>,
     mixed: Option<Grid>,
+    /// The reference, and the mix or the chosen curve, calibrated.
+    calibrated: [Option<Grid>; 2],
     spoken: Option<Grid>,
 }
 
@@ -137,8 +132,15 @@ struct Judge<'a> {
     target: Target,
     errors: Vec<Errors>,
     mix: Mix,
-    conformal: Conformal,
-    overlap: f64,
+    /// Each curve against the mix, and against the reference.
+    duels: Vec<[Duel; 2]>,
+    chosen: Option<usize>,
+    /// Of the reference, and of the mix or the chosen curve.
+    conformal: [Conformal; 2],
+    settled: Option<usize>,
+    /// The first step whose change is not yet among the errors of the last value, and the steps from one to the next.
+    caught_up: usize,
+    stride: usize,
     /// Fading losses of the mix and of the reference.
     fading: (f64, f64),
     judged: u32,
@@ -156,8 +158,6 @@ pub(crate) fn judge(
     shorter: Option<&Learned>,
 ) -> Option<Verdict> {
     let h = trial.grid[place];
-    let span = trial.origins.last().map_or(0, |o| o.at) + 1;
-    let apart = steps(span) / steps(trial.origins.len().max(1));
     let mut judge = Judge {
         history,
         curves,
@@ -166,8 +166,12 @@ pub(crate) fn judge(
         target,
         errors: vec![Errors::default(); curves.len()],
         mix: Mix::new(curves.len()),
-        conformal: Conformal::default(),
-        overlap: (apart / steps(h)).min(1.0),
+        duels: vec![Default::default(); curves.len()],
+        chosen: None,
+        conformal: Default::default(),
+        settled: None,
+        caught_up: 0,
+        stride: history.end().div_ceil(CHANGES_MAX),
         fading: (0.0, 0.0),
         judged: 0,
         tallies: vec![Tally::default(); curves.len() + 1],
@@ -177,8 +181,10 @@ pub(crate) fn judge(
         while waiting.front().is_some_and(|w| w.origin.at + h <= origin.at) {
             waiting.pop_front().into_iter().for_each(|w| judge.settle(&w));
         }
+        judge.catch_up(origin.at);
         waiting.push_back(judge.speak(origin));
     }
+    judge.catch_up(history.end() - 1);
     waiting.retain(|w| w.origin.at + h < history.end());
     waiting.iter().for_each(|w| judge.settle(w));
     judge.verdict(shorter)
@@ -187,24 +193,44 @@ pub(crate) fn judge(
 impl<'a> Judge<'a> {
     fn point(&self, origin: &Origin, curve: &Curve) -> Option<f64> {
         let points = origin.points[curve.model].as_ref()?;
-        Some(match self.target {
+        let point = match self.target {
             Target::Step => points.steps[self.place],
             Target::Max => points.maxima[self.place],
-        })
+        };
+        point.is_finite().then_some(point)
+    }
+
+    /// The errors of the last value are known at every step, not only at the origins of the trial.
+    fn catch_up(&mut self, now: usize) {
+        let due = (self.caught_up..(now + 1).saturating_sub(self.h)).step_by(self.stride);
+        for at in due {
+            self.caught_up = at + self.stride;
+            let came = self.target.actual(self.history, at, self.h);
+            if let (Some(last), Some(came)) = (self.history.value(at), came) {
+                self.errors[0].insert(came - last);
+            }
+        }
     }
 
     fn speak(&self, origin: &'a Origin) -> Waiting<'a> {
-        let say = |(curve, errors): (&Curve, &Errors)| {
-            let (point, errors) = (self.point(origin, curve)?, errors.quantiles()?);
+        let errors: Vec<Option<Grid>> = self.errors.iter().map(Errors::quantiles).collect();
+        let say = |(curve, errors): (&Curve, &Option<Grid>)| {
+            let (point, errors) = (self.point(origin, curve)?, (*errors)?);
             Some(errors.map(|e| curve.spread.value(self.history, point, origin.volatility, e)))
         };
-        let said: Vec<Option<Grid>> = self.curves.iter().zip(&self.errors).map(say).collect();
+        let said: Vec<Option<Grid>> = self.curves.iter().zip(&errors).map(say).collect();
         let awake: Vec<bool> = said.iter().map(Option::is_some).collect();
         let mixed = average(&said, &self.mix.weights(&awake));
-        let chosen = if self.mix_leads() { mixed } else { said[0] };
-        let spoken =
-            chosen.and_then(Quantiles::new).and_then(|q| self.conformal.apply(&q)).map(|q| *q.values());
-        Waiting { origin, said, mixed, spoken }
+        let on_course =
+            |c: &usize| origin.points[self.curves[*c].model].as_ref().is_some_and(|p| p.on_course);
+        let chosen = self.chosen.filter(on_course);
+        let best = chosen.and_then(|chosen| said[chosen]).or(mixed);
+        let calibrate = |(said, conformal): (Option<Grid>, &Conformal)| {
+            Some(*conformal.apply(&Quantiles::new(said?)?)?.values())
+        };
+        let calibrated = [(said[0], &self.conformal[0]), (best, &self.conformal[1])].map(calibrate);
+        let spoken = calibrated[usize::from(chosen.is_some() || self.mix_leads())];
+        Waiting { origin, said, mixed, calibrated, spoken }
     }
 
     fn mix_leads(&self) -> bool {
@@ -212,15 +238,12 @@ impl<'a> Judge<'a> {
     }
 
     fn settle(&mut self, waiting: &Waiting<'_>) {
-        let Some(value) = self.target.actual(self.history, waiting.origin.at, self.h) else { return };
-        for (curve, at) in self.curves.iter().zip(0..) {
-            if let Some(point) = self.point(waiting.origin, curve) {
-                self.errors[at].insert(curve.spread.error(
-                    self.history,
-                    point,
-                    waiting.origin.volatility,
-                    value,
-                ));
+        let origin = waiting.origin;
+        let Some(value) = self.target.actual(self.history, origin.at, self.h) else { return };
+        for (at, curve) in self.curves.iter().enumerate().skip(1) {
+            if let Some(point) = self.point(origin, curve) {
+                let error = curve.spread.error(self.history, point, origin.volatility, value);
+                self.errors[at].insert(error);
             }
         }
         let (Some(reference), Some(mixed), Some(spoken)) =
@@ -228,47 +251,71 @@ impl<'a> Judge<'a> {
         else {
             return;
         };
-        let reference_loss = loss(reference, value);
+        let losses = (loss(mixed, value), loss(reference, value));
         for (tally, said) in self.tallies.iter_mut().zip(&waiting.said) {
-            said.iter().for_each(|said| tally.add(said, reference_loss, value));
+            said.iter().for_each(|said| tally.add(said, losses.1, value));
         }
-        self.tallies[self.curves.len()].add(spoken, reference_loss, value);
+        self.tallies[self.curves.len()].add(spoken, losses.1, value);
         self.mix.learn(&waiting.said, mixed, value);
-        self.conformal.learn(spoken, value, self.overlap);
-        self.fading.0 = self.fading.0 * GUARD_MEMORY + loss(mixed, value);
-        self.fading.1 = self.fading.1 * GUARD_MEMORY + reference_loss;
+        let apart = steps(origin.at - self.settled.replace(origin.at).unwrap_or(origin.at));
+        let alone = (apart / steps(self.h)).min(1.0);
+        let weights = [REFERENCE_CALIBRATION * alone, alone];
+        for ((conformal, said), weight) in self.conformal.iter_mut().zip(&waiting.calibrated).zip(weights) {
+            said.iter().for_each(|said| conformal.learn(said, value, weight));
+        }
+        self.fading.0 = self.fading.0 * GUARD_MEMORY + losses.0;
+        self.fading.1 = self.fading.1 * GUARD_MEMORY + losses.1;
         self.judged += 1;
+        self.compare(waiting, value, losses);
+    }
+
+    /// Lets every curve fight the mix and the reference, and chooses the one that clearly beats both.
+    fn compare(&mut self, waiting: &Waiting<'_>, value: f64, losses: (f64, f64)) {
+        for (duels, said) in self.duels.iter_mut().zip(&waiting.said) {
+            let Some(own) = said.as_ref().map(|said| loss(said, value)) else { continue };
+            duels[0].learn(waiting.origin.at, self.h, losses.0, own);
+            duels[1].learn(waiting.origin.at, self.h, losses.1, own);
+        }
+        let share = |[mix, reference]: &[Duel; 2]| reference.won().and_then(|_| mix.won());
+        let shares = self.duels.iter().map(share).enumerate().skip(1);
+        let best = shares.filter_map(|(at, share)| Some((at, share?))).min_by(|a, b| a.1.total_cmp(&b.1));
+        if self.chosen != best.map(|(at, _)| at) {
+            self.chosen = best.map(|(at, _)| at);
+            self.conformal[1] = Conformal::default();
+        }
     }
 
     fn verdict(mut self, shorter: Option<&Learned>) -> Option<Verdict> {
-        let errors: Vec<Option<Grid>> = self.errors.iter().map(Errors::quantiles).collect();
+        let mut errors: Vec<Option<Grid>> = self.errors.iter().map(Errors::quantiles).collect();
         let reference = errors.first().copied().flatten()?;
-        let inherited = shorter.is_some_and(|s| self.mix.inherit(&s.mix, JUDGED_MIN) && s.leads);
-        let leads = self.mix_leads() || inherited;
+        let mut leads = self.mix_leads();
+        if let Some(shorter) = shorter {
+            leads |= self.mix.inherit(&shorter.mix, JUDGED_MIN) && shorter.leads;
+            // What does not look at the present errs by as much at every horizon within a season.
+            let lasting = self.curves.iter().map(Curve::is_seasonal);
+            for ((errors, shorter), _) in errors.iter_mut().zip(&shorter.errors).zip(lasting).filter(|e| e.1)
+            {
+                *errors = errors.or(*shorter);
+            }
+            let undecided = |at: &usize| errors[*at].is_some() && self.duels[*at][0].is_open();
+            self.chosen = self.chosen.or(shorter.chosen.filter(undecided));
+        }
         let awake: Vec<bool> =
             errors.iter().enumerate().map(|(i, e)| e.is_some() && (leads || i == 0)).collect();
         let weights = self.mix.weights(&awake);
         let voice = |(curve, errors): (usize, &Option<Grid>)| {
             let weights = weights.each_ref().map(|level| level[curve]);
-            let heard = weights.iter().any(|w| *w >= WEIGHT_MIN);
+            let heard = self.chosen == Some(curve) || weights.iter().any(|w| *w >= WEIGHT_MIN);
             errors
                 .filter(|_| heard)
                 .map(|errors| CurveVoice { errors: errors.map(rounded), weights: weights.map(rounded) })
         };
         let voices = errors.iter().enumerate().map(voice).collect();
-        let cell = Cell { h: self.h, voices, conformal: self.conformal };
-        let learned = Learned { mix: self.mix, leads };
+        let spoken = usize::from(leads || self.chosen.is_some());
+        let cell = Cell { h: self.h, voices, chosen: self.chosen, conformal: self.conformal[spoken] };
+        let reference = Cell::of_reference(self.h, self.curves.len(), &reference, self.conformal[0]);
+        let learned = Learned { mix: self.mix, leads, chosen: self.chosen, errors };
         Some(Verdict { cell, reference, learned, tallies: self.tallies })
-    }
-}
-
-impl Cell {
-    /// The same cell in which the reference alone speaks, as it is.
-    pub(crate) fn of_reference(mut self, errors: &Grid) -> Self {
-        self.voices.iter_mut().for_each(|v| *v = None);
-        self.voices[0] = Some(CurveVoice { errors: errors.map(rounded), weights: [1.0; LEVELS.len()] });
-        self.conformal = Conformal::default();
-        self
     }
 }
 

@@ -6,15 +6,19 @@
 //! series; each is judged at origins that it had not seen, and a mix of them speaks where it clearly beats the last value.
 
 mod aggregate;
+mod cell;
 mod config;
 mod conformal;
+mod course;
 mod curve;
+mod duel;
 mod empirical;
 mod fitted;
 mod grid;
 mod history;
 mod judge;
 mod models;
+mod packed;
 mod prepare;
 mod trial;
 mod voice;

@@ -80,7 +80,7 @@ impl Model {
         match self {
             Self::LastValue => (upto > 0).then_some(Fitted::LastValue),
             Self::SeasonalNaive { season } => {
-                (upto > *season).then_some(Fitted::SeasonalNaive(Seasonal { season: *season }))
+                (upto > 0).then_some(Fitted::SeasonalNaive(Seasonal { season: *season }))
             }
             _ if upto < FIT_STEPS_MIN => None,
             Self::Smoothing => Filter::fit(history, upto, |_| 0.0).map(Fitted::Smoothing),
@@ -107,7 +107,15 @@ impl Fitted {
         }
     }
 
-    /// Writes the forecasts of the steps after `origin` into `path`, from what is known at `origin`.
+    /// How far the present strays from what a model said that does not look at it; `None` for those that do.
+    pub(crate) fn deviation(&self, history: &History, origin: usize) -> Option<f64> {
+        match self {
+            Self::SeasonalNaive(seasonal) => seasonal.deviation(history, origin),
+            _ => None,
+        }
+    }
+
+    /// Writes the forecasts of the steps after `origin` into `path`, from what is known at `origin`; NaN: no opinion.
     pub(crate) fn path(&self, history: &History, origin: usize, path: &mut [f64]) {
         match self {
             Self::LastValue => path.fill(history.z(origin)),
@@ -122,7 +130,7 @@ impl Fitted {
     pub(crate) fn reach(&self) -> usize {
         match self {
             Self::LastValue | Self::Smoothing(_) | Self::Decomposed(_) => 1,
-            Self::SeasonalNaive(seasonal) => seasonal.season + 1,
+            Self::SeasonalNaive(seasonal) => seasonal.reach(),
             Self::Regression(regression) => regression.reach(),
         }
     }

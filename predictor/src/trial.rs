@@ -2,6 +2,7 @@
 //! at origins that it had not seen is written down. It does not judge; see `judge`.
 
 use crate::config::PredictorConfig;
+use crate::course::Course;
 use crate::grid::grid;
 use crate::history::History;
 use crate::models::{Fitted, Model};
@@ -18,6 +19,8 @@ pub(crate) struct Trial {
     pub(crate) floor: f64,
     pub(crate) origins: Vec<Origin>,
     pub(crate) fitted: Vec<Option<Fitted>>,
+    /// By model: the deviation up to which the series is on its course; `None`: any.
+    pub(crate) courses: Vec<Option<f64>>,
 }
 
 /// A step from which forecasts were made, knowing it and nothing later.
@@ -35,6 +38,8 @@ pub(crate) struct Points {
     pub(crate) steps: Vec<f64>,
     /// The largest of the path up to there.
     pub(crate) maxima: Vec<f64>,
+    /// Whether the present was where the model, if it does not look at it, may expect it.
+    pub(crate) on_course: bool,
 }
 
 /// Runs the trial over a whole history.
@@ -43,9 +48,10 @@ pub(crate) fn run(history: &History, models: &[Model], config: &PredictorConfig)
     let end = history.end();
     // Like the scale of the transform, from the first part alone.
     let floor = history.volatility_over(0, (end / 3).max(2));
-    let mut trial = Trial { grid, floor, origins: Vec::new(), fitted: Vec::new() };
+    let mut trial = Trial { grid, floor, origins: Vec::new(), fitted: Vec::new(), courses: Vec::new() };
     let mut path = vec![0.0; config.horizon()];
     let mut fitted: Vec<Option<Fitted>> = models.iter().map(|_| None).collect();
+    let mut courses: Vec<Course> = models.iter().map(|_| Course::default()).collect();
     let mut checkpoints = CHECKPOINTS.iter().map(|percent| end * percent / 100).peekable();
     for at in origins(end, config.seed).filter(|at| history.value(*at).is_some()) {
         while let Some(upto) = checkpoints.next_if(|upto| *upto <= at) {
@@ -56,10 +62,12 @@ pub(crate) fn run(history: &History, models: &[Model], config: &PredictorConfig)
         }
         let points = fitted
             .iter_mut()
-            .map(|model| model.as_mut().map(|model| trial.points(model, history, at, &mut path)))
+            .zip(&mut courses)
+            .map(|(model, course)| Some(trial.points(model.as_mut()?, course, history, at, &mut path)))
             .collect();
         trial.origins.push(Origin { at, volatility: history.volatility(at, floor), points });
     }
+    trial.courses = courses.iter().map(Course::tolerance).collect();
     trial.fitted = models.iter().map(|model| model.fit(history, end)).collect();
     trial
 }
@@ -71,19 +79,33 @@ fn refit(fitted: &mut [Option<Fitted>], models: &[Model], history: &History, upt
 }
 
 impl Trial {
-    fn points(&self, model: &mut Fitted, history: &History, at: usize, path: &mut [f64]) -> Points {
+    fn points(
+        &self,
+        model: &mut Fitted,
+        course: &mut Course,
+        history: &History,
+        at: usize,
+        path: &mut [f64],
+    ) -> Points {
         model.advance(history, at);
         model.path(history, at, path);
         let steps = self.grid.iter().map(|h| path[h - 1]).collect();
         running_max(path);
-        Points { steps, maxima: self.grid.iter().map(|h| path[h - 1]).collect() }
+        let maxima = self.grid.iter().map(|h| path[h - 1]).collect();
+        Points { steps, maxima, on_course: course.takes(model.deviation(history, at)) }
     }
 }
 
-/// Each entry becomes the largest up to it.
+/// Each entry becomes the largest up to it; after one that is unknown, none is known.
 pub(crate) fn running_max(path: &mut [f64]) {
     path.iter_mut().fold(f64::NEG_INFINITY, |max, z| {
-        *z = z.max(max);
+        *z = if max.is_nan() {
+            max
+        } else if *z > max || z.is_nan() {
+            *z
+        } else {
+            max
+        };
         *z
     });
 }

@@ -5,11 +5,14 @@ use tidegate_core::Quantiles;
 use tidegate_core::forecast::{LEVELS, Standing};
 
 use crate::aggregate::average;
+use crate::cell::Cell;
 use crate::config::PredictorConfig;
+use crate::course;
 use crate::curve::{Curve, curves};
-use crate::grid::{Place, place};
+use crate::empirical::Grid;
+use crate::grid::place;
 use crate::history::History;
-use crate::judge::{Cell, Tally, Target, Verdict, judge};
+use crate::judge::{Tally, Target, Verdict, judge};
 use crate::models::{Fitted, league};
 use crate::trial::{self, running_max};
 
@@ -24,6 +27,7 @@ pub(crate) struct Voice {
     models: Vec<Option<Fitted>>,
     curves: Vec<Curve>,
     floor: f64,
+    courses: Vec<Option<f64>>,
     steps: Vec<Cell>,
     maxima: Vec<Cell>,
 }
@@ -32,6 +36,8 @@ pub(crate) struct Voice {
 #[derive(Debug)]
 pub(crate) struct Paths {
     volatility: f64,
+    /// By model: see [`crate::course`].
+    on_course: Vec<bool>,
     steps: Vec<Option<Vec<f64>>>,
     maxima: Vec<Option<Vec<f64>>>,
 }
@@ -60,17 +66,19 @@ impl Voice {
             (Some(a), Some(b)) => a.iter().zip(&b).map(|(a, b)| a.with(b)).collect(),
             _ => vec![Tally::default(); curves.len() + 1],
         };
-        let mixed = tallies[curves.len()].score().is_some_and(|s| s.pinball_ratio < CLEARLY_BETTER);
-        let table = standings(&curves, &tallies, mixed && !steps.is_empty());
+        let chosen = maxima.iter().find(|v| v.cell.h == config.lead()).and_then(|v| v.cell.chosen);
+        let mixed = chosen.is_some()
+            || tallies[curves.len()].score().is_some_and(|s| s.pinball_ratio < CLEARLY_BETTER);
+        let table = standings(&curves, &tallies, if mixed { chosen.unwrap_or(curves.len()) } else { 0 });
         if steps.is_empty() || maxima.is_empty() {
             return (None, table.into_iter().map(|s| Standing { in_use: false, ..s }).collect());
         }
         let cells = |verdicts: Vec<Verdict>| {
-            let cell = |v: Verdict| if mixed { v.cell } else { v.cell.of_reference(&v.reference) };
-            verdicts.into_iter().map(cell).collect()
+            verdicts.into_iter().map(|v| if mixed { v.cell } else { v.reference }).collect()
         };
         let (steps, maxima) = (cells(steps), cells(maxima));
-        let mut voice = Self { models: trial.fitted, curves, floor: trial.floor, steps, maxima };
+        let mut voice =
+            Self { models: trial.fitted, curves, floor: trial.floor, courses: trial.courses, steps, maxima };
         voice.forget_the_unheard();
         (Some(voice), table)
     }
@@ -110,7 +118,11 @@ impl Voice {
         let steps: Vec<Option<Vec<f64>>> = self.models.iter().map(path).collect();
         let mut maxima = steps.clone();
         maxima.iter_mut().flatten().for_each(|path| running_max(path));
-        Some(Paths { volatility: history.volatility(origin, self.floor), steps, maxima })
+        let deviation = |model: &Option<Fitted>| model.as_ref().and_then(|m| m.deviation(history, origin));
+        let courses = self.models.iter().zip(&self.courses);
+        let on_course =
+            courses.map(|(model, tolerance)| course::is_on(*tolerance, deviation(model))).collect();
+        Some(Paths { volatility: history.volatility(origin, self.floor), on_course, steps, maxima })
     }
 
     /// Horizons at which it was judged, and can learn more.
@@ -147,8 +159,11 @@ impl Voice {
         let mut weights: [Vec<f64>; LEVELS.len()] = std::array::from_fn(|_| vec![0.0; self.curves.len()]);
         let mut said = vec![None; self.curves.len()];
         for (at, curve) in self.curves.iter().enumerate() {
-            let Some((errors, shares)) = between(below, above, at, place) else { continue };
-            let Some(point) = paths_of[curve.model].as_ref().map(|path| path[h - 1]) else { continue };
+            let stretch = if curve.is_seasonal() { 1.0 } else { place.stretch };
+            let parts = [below, above].map(|cell| cell.part(at, |c| paths.on_course[self.curves[c].model]));
+            let Some((errors, shares)) = between(parts, place.share, stretch) else { continue };
+            let point = paths_of[curve.model].as_ref().map(|path| path[h - 1]).filter(|z| z.is_finite());
+            let Some(point) = point else { continue };
             said[at] = Some(errors.map(|e| curve.spread.value(history, point, paths.volatility, e)));
             weights.iter_mut().zip(shares).for_each(|(level, share)| level[at] = share);
         }
@@ -165,29 +180,20 @@ impl Voice {
 }
 
 /// A curve's errors and weights between two cells. Where it is silent in one of them, it fades out towards that one.
-fn between(
-    below: &Cell,
-    above: &Cell,
-    at: usize,
-    place: Place,
-) -> Option<([f64; LEVELS.len()], [f64; LEVELS.len()])> {
-    let (a, b) = (below.voices[at], above.voices[at]);
-    let errors_of = |v: Option<crate::judge::CurveVoice>| v.map(|v| v.errors.map(f64::from));
-    let weights_of =
-        |v: Option<crate::judge::CurveVoice>| v.map_or([0.0; LEVELS.len()], |v| v.weights.map(f64::from));
-    let ends = (errors_of(a.or(b))?, errors_of(b.or(a))?);
-    let lerp = |a: f64, b: f64| a + place.share * (b - a);
-    let errors = std::array::from_fn(|i| lerp(ends.0[i], ends.1[i]) * place.stretch);
-    let (wa, wb) = (weights_of(a), weights_of(b));
-    Some((errors, std::array::from_fn(|i| lerp(wa[i], wb[i]))))
+fn between([below, above]: [Option<(Grid, Grid)>; 2], share: f64, stretch: f64) -> Option<(Grid, Grid)> {
+    let (a, b) = (below.or(above)?.0, above.or(below)?.0);
+    let weights = [below, above].map(|part| part.map_or([0.0; LEVELS.len()], |(_, weights)| weights));
+    let lerp = |a: f64, b: f64| a + share * (b - a);
+    let errors = std::array::from_fn(|i| lerp(a[i], b[i]) * stretch);
+    Some((errors, std::array::from_fn(|i| lerp(weights[0][i], weights[1][i]))))
 }
 
-fn standings(curves: &[Curve], tallies: &[Tally], mixed: bool) -> Vec<Standing> {
+fn standings(curves: &[Curve], tallies: &[Tally], in_use: usize) -> Vec<Standing> {
     let names = curves.iter().map(|c| c.name.as_str()).chain([MIX]);
     let row = |(at, (name, tally)): (usize, (&str, &Tally))| Standing {
         model: name.to_owned(),
         score: tally.score(),
-        in_use: if mixed { at == curves.len() } else { at == 0 },
+        in_use: at == in_use,
     };
     let mut table: Vec<Standing> = names.zip(tallies).enumerate().map(row).collect();
     let rank = |s: &Standing| s.score.map_or(f64::INFINITY, |s| s.pinball_ratio);

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::History;
 
+/// Steps over which the present is compared with the last season: one alone may be chance.
+const COURSE_STEPS: usize = 3;
+
 /// The season it repeats, in steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seasonal {
@@ -11,10 +14,24 @@ pub(crate) struct Seasonal {
 }
 
 impl Seasonal {
+    /// How far the last steps up to `origin` lie from what it said of them; `None` in the first season.
+    pub(crate) fn deviation(&self, history: &History, origin: usize) -> Option<f64> {
+        let from = (origin + 1).checked_sub(COURSE_STEPS + self.season)?;
+        let then = history.z_mean(from, from + COURSE_STEPS - 1);
+        Some((history.z_mean(origin + 1 - COURSE_STEPS, origin) - then).abs())
+    }
+
+    /// Steps of history that it reads back from an origin.
+    pub(crate) const fn reach(&self) -> usize {
+        self.season + COURSE_STEPS
+    }
+
+    /// Writes NaN for steps whose last season lies before the history.
     pub(crate) fn path(&self, history: &History, origin: usize, path: &mut [f64]) {
         for (ahead, z) in path.iter_mut().enumerate() {
             // Repeats the last season for as long as it takes, so that nothing after `origin` is read.
-            *z = history.z((origin + 1 + ahead % self.season).saturating_sub(self.season));
+            let then = (origin + 1 + ahead % self.season).checked_sub(self.season);
+            *z = then.map_or(f64::NAN, |t| history.z(t));
         }
     }
 }
