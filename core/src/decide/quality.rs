@@ -26,7 +26,8 @@ impl Deciding<'_> {
     pub(super) fn assess(&mut self) -> Option<Load> {
         let observed = self.inputs.observed;
         if observed.lost > 0 {
-            let text = format!("{} ended by themselves within a minute; being replaced", observed.lost);
+            let subject = if observed.lost == 1 { "replica" } else { "replicas" };
+            let text = format!("{} {subject} ended unasked within a minute; being replaced", observed.lost);
             self.say(ReasonCode::ReplicaLost, text, &[("lost", f64::from(observed.lost))]);
         }
         if let Some(demand) = observed.demand.and_then(|reading| reading.fresh(FRESH)) {
