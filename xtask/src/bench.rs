@@ -72,7 +72,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     };
     let bench = BENCHES.iter().find(|bench| bench.name == name);
-    let bench = bench.with_context(|| format!("no benchmark is called {name}; `cargo xtask bench` lists them"))?;
+    let bench =
+        bench.with_context(|| format!("no benchmark is called {name}; `cargo xtask bench` lists them"))?;
     let mut command = cargo::command();
     command.args(["run", "--release", "--package", bench.package, "--example", bench.example, "--"]);
     command.args(&options.arguments);
