@@ -170,7 +170,10 @@ fn progress(second: i64, workers: u32) -> Event {
 #[test]
 fn training_yields_before_the_rise_and_comes_back_at_the_ebb() {
     let serve = Brain::new(id("serve"), Policy::Serving(serving()), history(2));
-    let train = Brain::new(id("train"), Policy::Training(training()), History::default());
+    let mut train = Brain::new(id("train"), Policy::Training(training()), History::default());
+    // As measured in the demo: a resize that takes as long as is assumed before one was seen would not pay for itself here.
+    let (at, took) = (Timestamp::EPOCH, Duration::from_secs(2));
+    train.ingest(Event::Resized { at, took, outcome: ResizeOutcome::Done });
     let mut fleet = Fleet::new([serve, train], Some(12));
     let (mut serving, mut workers) = (1, 1);
     let mut at = |fleet: &mut Fleet, second: i64| {
