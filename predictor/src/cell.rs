@@ -5,7 +5,7 @@ use tidegate_core::forecast::LEVELS;
 
 use crate::conformal::Conformal;
 use crate::empirical::Grid;
-use crate::history::rounded;
+use crate::packed;
 
 /// How curves are heard at one horizon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,9 @@ pub(crate) struct Cell {
 /// One curve's part in a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CurveVoice {
+    #[serde(with = "packed::grid")]
     pub(crate) errors: [f32; LEVELS.len()],
+    #[serde(with = "packed::grid")]
     pub(crate) weights: [f32; LEVELS.len()],
 }
 
@@ -29,7 +31,7 @@ impl Cell {
     /// A cell in which the reference alone speaks.
     pub(crate) fn of_reference(h: usize, curves: usize, errors: &Grid, conformal: Conformal) -> Self {
         let mut voices = vec![None; curves];
-        voices[0] = Some(CurveVoice { errors: errors.map(rounded), weights: [1.0; LEVELS.len()] });
+        voices[0] = Some(CurveVoice { errors: errors.map(packed::narrowed), weights: [1.0; LEVELS.len()] });
         Self { h, voices, chosen: None, conformal }
     }
 

@@ -47,8 +47,14 @@ impl Duel {
     }
 
     /// Whether there is too little yet to tell.
-    pub(crate) const fn is_open(&self) -> bool {
+    const fn is_open(&self) -> bool {
         self.blocks < BLOCKS_MIN
+    }
+
+    /// Whether nothing speaks against a challenger that has won elsewhere: too little to tell, or clearly less lost here too,
+    /// though in too few blocks for a proof of its own.
+    pub(crate) fn agrees(&self) -> bool {
+        self.is_open() || self.closed.1 < LOSS_SHARE_MAX * self.closed.0
     }
 
     /// The challenger's share of the champion's loss, when it is clearly the better one.
@@ -80,6 +86,6 @@ mod tests {
             }
         }
         assert!((steady.won().unwrap() - 0.5).abs() < 0.05, "{steady:?}");
-        assert_eq!((chance.won(), few.won(), few.is_open()), (None, None, true), "{chance:?}");
+        assert_eq!((chance.won(), few.won(), few.agrees()), (None, None, true), "{chance:?}");
     }
 }

@@ -18,7 +18,7 @@ use crate::voice::{Paths, Voice};
 /// Fewest known steps for an opinion: the errors of the last value need 20 of them, and some to start from.
 const KNOWN_STEPS_MIN: usize = 24;
 /// Forecasts of one horizon that wait at a time; more overlap and tell nothing new.
-const WAITING_PER_HORIZON: usize = 8;
+const WAITING_PER_HORIZON: usize = 4;
 
 /// A predictor that has learned from a history and follows the series since. Serialisable, at most some 100 KB.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

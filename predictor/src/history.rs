@@ -47,7 +47,7 @@ impl History {
 
     /// Appends a step; a gap carries the last value forward.
     pub(crate) fn push(&mut self, value: Option<f64>) {
-        let kept = packed::kept(value.map_or(f32::NAN, narrow));
+        let kept = value.map_or(f32::NAN, packed::narrowed);
         let before = self.carried.last().copied().unwrap_or(0.0);
         self.carried.push(if kept.is_nan() { before } else { narrow(self.forward(f64::from(kept))) });
         self.raw.push(kept);
@@ -137,17 +137,6 @@ impl History {
     pub(crate) fn backward(&self, z: f64) -> f64 {
         (self.scale * z.min(100.0).exp_m1()).max(0.0)
     }
-}
-
-/// Four significant digits: more than any quantile of errors is known to, and half the text when kept.
-#[expect(clippy::cast_possible_truncation, reason = "the exponent of a finite f32 range value fits")]
-pub(crate) fn rounded(value: f64) -> f32 {
-    if value == 0.0 || !value.is_finite() {
-        return narrow(value);
-    }
-    let digits = 3 - value.abs().log10().floor() as i32;
-    let unit = 10f64.powi(digits.clamp(-300, 300));
-    narrow((value * unit).round() / unit)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough here")]

@@ -15,7 +15,8 @@ use crate::curve::Curve;
 use crate::duel::Duel;
 use crate::empirical::{Errors, Grid, pinball};
 use crate::grid::steps;
-use crate::history::{History, rounded};
+use crate::history::History;
+use crate::packed;
 use crate::trial::{Origin, Trial};
 
 /// Indices into [`LEVELS`] of 0.5, 0.9, 0.95 and 0.99, at which forecasts are scored.
@@ -297,8 +298,8 @@ impl<'a> Judge<'a> {
             {
                 *errors = errors.or(*shorter);
             }
-            let undecided = |at: &usize| errors[*at].is_some() && self.duels[*at][0].is_open();
-            self.chosen = self.chosen.or(shorter.chosen.filter(undecided));
+            let agreed = |at: &usize| errors[*at].is_some() && self.duels[*at].iter().all(Duel::agrees);
+            self.chosen = self.chosen.or(shorter.chosen.filter(agreed));
         }
         let awake: Vec<bool> =
             errors.iter().enumerate().map(|(i, e)| e.is_some() && (leads || i == 0)).collect();
@@ -306,9 +307,10 @@ impl<'a> Judge<'a> {
         let voice = |(curve, errors): (usize, &Option<Grid>)| {
             let weights = weights.each_ref().map(|level| level[curve]);
             let heard = self.chosen == Some(curve) || weights.iter().any(|w| *w >= WEIGHT_MIN);
-            errors
-                .filter(|_| heard)
-                .map(|errors| CurveVoice { errors: errors.map(rounded), weights: weights.map(rounded) })
+            errors.filter(|_| heard).map(|errors| CurveVoice {
+                errors: errors.map(packed::narrowed),
+                weights: weights.map(packed::narrowed),
+            })
         };
         let voices = errors.iter().enumerate().map(voice).collect();
         let spoken = usize::from(leads || self.chosen.is_some());

@@ -7,13 +7,15 @@ const DROPPED: u32 = 8;
 const ZERO: u8 = b'0';
 
 /// The nearest value that the text can hold; what is not finite becomes NaN.
-pub(crate) fn kept(value: f32) -> f32 {
+pub(crate) fn narrowed(value: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "it is what the function is for")]
+    let value = value as f32;
     let half = 1 << (DROPPED - 1);
     let kept = f32::from_bits(value.to_bits().saturating_add(half) >> DROPPED << DROPPED);
     if value.is_finite() && kept.is_finite() { kept } else { f32::NAN }
 }
 
-/// Values, each as [`kept`], as text.
+/// Values, each as [`narrowed`], as text.
 pub(crate) fn text(values: &[f32]) -> String {
     let sixths = |value: &f32| [26u32, 20, 14, 8].map(|shift| sixth(value.to_bits() >> shift));
     values.iter().flat_map(sixths).collect()
@@ -25,6 +27,26 @@ pub(crate) fn values(text: &str) -> impl Iterator<Item = f32> {
         let bits = chunk.iter().try_fold(0, |bits, byte| Some(bits << 6 | digit(*byte)?));
         bits.filter(|_| chunk.len() == 4).map_or(f32::NAN, |bits| f32::from_bits(bits << DROPPED))
     })
+}
+
+/// Arrays of values as text, for serde; missing ones are NaN, which speaks for nothing.
+pub(crate) mod grid {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer, const N: usize>(
+        values: &[f32; N],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::text(values))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<[f32; N], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut values = super::values(&text);
+        Ok(std::array::from_fn(|_| values.next().unwrap_or(f32::NAN)))
+    }
 }
 
 fn sixth(bits: u32) -> char {
@@ -43,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back() {
-        let kept: Vec<f32> = [0.0, 1.0, 1.0 / 3.0, 65_535.0, 1e18, 7.25e-9].map(kept).to_vec();
+        let kept: Vec<f32> = [0.0, 1.0, 1.0 / 3.0, 65_535.0, 1e18, -7.25e-9].map(narrowed).to_vec();
         assert_eq!(values(&text(&kept)).collect::<Vec<_>>(), kept);
         assert!((kept[2] * 3.0 - 1.0).abs() < 1e-5 && kept[3] == 65_535.0);
         assert!(values(&text(&[f32::NAN])).all(f32::is_nan) && values("\"#~é").all(f32::is_nan));
