@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(document[Field::Labels.name()]["extra"], "1");
         assert_eq!(document[Field::Class.name()], "access");
         assert_eq!(document[Field::FileOffset.name()], 7);
-        assert_eq!((shown.class, shown.text.as_str()), (Some(LogClass::Access), "done"));
+        assert_eq!((shown.class, shown.text.as_str()), (Some(LogClass::Access), "done GET / 200"));
         assert_eq!(document[Field::EventId.name()], shown.id);
     }
 
