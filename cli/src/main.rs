@@ -90,15 +90,28 @@ async fn run(command: Command) -> ExitCode {
         }
         // Prints its summary when it is interrupted.
         Command::Load(args) => load::run(args).await,
-        other => tokio::select! {
-            ended = one_shot(other) => ended,
-            _ = tokio::signal::ctrl_c() => return ExitCode::from(INTERRUPTED),
+        other => match interruptible(one_shot(other)).await {
+            Some(ended) => ended,
+            None => return ExitCode::from(INTERRUPTED),
         },
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<load::Interrupted>() => ExitCode::from(INTERRUPTED),
         Err(error) => tell(&error),
+    }
+}
+
+/// Runs a command that Ctrl-C cuts short: `None`. Listens for it before the command begins, not when it first waits.
+async fn interruptible(command: impl Future<Output = anyhow::Result<()>>) -> Option<anyhow::Result<()>> {
+    let interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+    let mut interrupt = match interrupt {
+        Ok(interrupt) => interrupt,
+        Err(error) => return Some(Err(anyhow::Error::new(error).context("failed to listen for Ctrl-C"))),
+    };
+    tokio::select! {
+        ended = command => Some(ended),
+        _ = interrupt.recv() => None,
     }
 }
 
