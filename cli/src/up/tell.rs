@@ -67,6 +67,9 @@ impl Teller {
                 "training resized"
             );
         }
+        if let Some(logs) = lock(&machine.logs).as_ref() {
+            samples.extend(logs.error_rates(tidegate_agent::clock::now()));
+        }
         machine.latest.replace(LOOP, &samples, |_| None);
         pool_metrics(machine, control);
         log_metrics(machine);
