@@ -3,6 +3,7 @@
 
 mod observe;
 mod resize;
+mod study;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::training::{CheckpointHook, Resizer};
 use observe::Observer;
 pub use resize::Resized;
 use resize::Resizing;
+use study::Study;
 
 /// Where demand is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,6 +91,7 @@ pub struct Control {
     observers: BTreeMap<WorkloadId, Observer>,
     resizers: BTreeMap<WorkloadId, Arc<Resizer>>,
     resizing: BTreeMap<WorkloadId, Resizing>,
+    study: Study,
     readings: Arc<dyn Readings>,
     source: DemandSource,
 }
@@ -123,7 +126,7 @@ impl Control {
             Some((id.clone(), Resizing::resume(id, Arc::clone(resizer))?))
         };
         let resizing = resizers.iter().filter_map(left).collect();
-        Self { fleet, managed, observers, resizers, resizing, readings, source }
+        Self { fleet, managed, observers, resizers, resizing, study: Study::default(), readings, source }
     }
 
     /// The minds.
@@ -148,10 +151,11 @@ impl Control {
         admitted.collect()
     }
 
-    /// One round. Never waits: a resize that takes its time goes on beside it. Must be called within a Tokio runtime.
+    /// One round. Never waits: a resize that takes its time, and the learning of models, go on beside it. Must be called within a Tokio runtime.
     pub fn round(&mut self, now: Timestamp) -> Round {
         let mut round = Round { at: now, resizes: self.finish_resizes(now), ..Round::default() };
         let observed = self.observe(now);
+        self.study.go_on(&mut self.fleet);
         let planned = self.fleet.tick(now);
         for (id, (plan, decision)) in planned {
             self.apply(&id, &plan);

@@ -12,7 +12,7 @@ pub mod routing;
 pub mod targets;
 pub mod training;
 
-pub use gateway::{Gateway, GatewaySpec, GatewayStats};
+pub use gateway::{FailCause, Gateway, GatewaySpec, GatewayStats, StatusClass};
 pub use routing::{Backend, Routing};
 pub use targets::local::{LocalTarget, ProcessSpec, Readiness, sweep_orphans};
 pub use training::{Outcome, Resize, ResizeKind, Resizer};

@@ -12,6 +12,7 @@ use crate::capacity::CapacityModel;
 use crate::decisions::{Decisions, Record};
 use crate::event::{Event, Progress, ResizeOutcome, Seen};
 use crate::lead::LeadTime;
+use crate::lesson::{Learned, Lesson};
 use crate::serving::Serving;
 use crate::training::Training;
 
@@ -114,6 +115,29 @@ impl Brain {
                 training.resized(at, took, outcome)
             }
             _ => {}
+        }
+    }
+
+    /// What is to be learned anew from the history, when that is due. Whoever takes it has it learned, and gives the result
+    /// to [`Brain::adopt`]; until then the brain goes on with what it knew.
+    pub fn lesson(&mut self) -> Option<Lesson> {
+        match &mut self.kind {
+            Kind::Serving(serving) => serving.lesson(),
+            Kind::Training(_) => None,
+        }
+    }
+
+    /// Takes what a lesson taught into use.
+    pub fn adopt(&mut self, learned: Learned) {
+        if let Kind::Serving(serving) = &mut self.kind {
+            serving.adopt(learned);
+        }
+    }
+
+    /// Learns on the spot what is due: for those who have the time to wait for it.
+    pub fn study(&mut self) {
+        if let Some(lesson) = self.lesson() {
+            self.adopt(lesson.learn());
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_core::{Decision, Grant, Plan, Role, Timestamp, WorkloadId, plan_pool};
 
 use crate::brain::Brain;
+use crate::lesson::Lesson;
 
 /// Minds that share a pool; `slots`: how many replicas and workers it can hold; `None`: no bound but the policies'.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +14,8 @@ pub struct Fleet {
     brains: BTreeMap<WorkloadId, Brain>,
     slots: Option<u32>,
     grants: BTreeMap<WorkloadId, Grant>,
+    /// Whose lesson was taken last: the others come first next time.
+    taught: Option<WorkloadId>,
 }
 
 /// A plan, and its record where it says something new.
@@ -23,7 +26,7 @@ impl Fleet {
     #[must_use]
     pub fn new(brains: impl IntoIterator<Item = Brain>, slots: Option<u32>) -> Self {
         let brains = brains.into_iter().map(|brain| (brain.id().clone(), brain)).collect();
-        Self { brains, slots, grants: BTreeMap::new() }
+        Self { brains, slots, grants: BTreeMap::new(), taught: None }
     }
 
     /// All minds, by id.
@@ -40,6 +43,16 @@ impl Fleet {
     /// One mind, to tell it something.
     pub fn get_mut(&mut self, id: &WorkloadId) -> Option<&mut Brain> {
         self.brains.get_mut(id)
+    }
+
+    /// The next lesson that is due, the minds taking turns.
+    pub fn lesson(&mut self) -> Option<(WorkloadId, Lesson)> {
+        let taught = self.taught.take();
+        let later = |id: &WorkloadId| taught.as_ref().is_none_or(|taught| id > taught);
+        let (first, rest): (Vec<_>, Vec<_>) = self.brains.iter_mut().partition(|(id, _)| later(id));
+        let found = first.into_iter().chain(rest).find_map(|(id, brain)| Some((id.clone(), brain.lesson()?)));
+        self.taught = found.as_ref().map(|(id, _)| id.clone()).or(taught);
+        found
     }
 
     /// Slots of the pool.

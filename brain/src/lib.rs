@@ -10,6 +10,7 @@ mod demand;
 mod event;
 mod fleet;
 mod lead;
+mod lesson;
 mod serving;
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub use capacity::CapacityModel;
 pub use event::{Event, Flow, Progress, ResizeOutcome, Seen};
 pub use fleet::{Fleet, Planned};
 pub use lead::LeadTime;
+pub use lesson::{Learned, Lesson};

@@ -7,12 +7,13 @@ use tidegate_core::{
     Alert, AlertOutcome, Capacity, Forecast, Inputs, Lead, Misses, Observed, Plan, Reading, Series,
     ServingPolicy, Signal, Standing, State, Timestamp, decide,
 };
-use tidegate_predictor::{FittedPredictor, Predictor, PredictorConfig};
+use tidegate_predictor::{FittedPredictor, PredictorConfig};
 
 use crate::capacity::CapacityModel;
 use crate::demand::Demand;
 use crate::event::{Flow, Seen};
 use crate::lead::LeadTime;
+use crate::lesson::{Learned, Lesson};
 
 /// Steps of history kept for the models: three weeks of minutes.
 const STEPS_MAX: usize = 30_240;
@@ -43,7 +44,8 @@ pub(crate) struct Serving {
     pub(crate) forecast: Option<Forecast>,
     demand: Demand,
     fitted: Option<FittedPredictor>,
-    steps_since_fit: usize,
+    /// Steps since the last lesson was given; `None` before the first.
+    steps_since_lesson: Option<usize>,
     last: Option<Seen>,
     misses: VecDeque<(Timestamp, Misses)>,
     losses: VecDeque<(Timestamp, u32)>,
@@ -65,7 +67,7 @@ impl Serving {
             series,
             forecast: None,
             fitted: None,
-            steps_since_fit: 0,
+            steps_since_lesson: None,
             last: None,
             misses: VecDeque::new(),
             losses: VecDeque::new(),
@@ -115,7 +117,7 @@ impl Serving {
     fn push(&mut self, rate: Option<f64>) {
         self.series.push(rate);
         self.series.keep_last(STEPS_MAX);
-        self.steps_since_fit += 1;
+        self.steps_since_lesson = self.steps_since_lesson.map(|steps| steps + 1);
         if let Some(fitted) = &mut self.fitted {
             fitted.observe(rate);
         }
@@ -183,17 +185,11 @@ impl Serving {
         (plan, observed)
     }
 
-    /// Makes the forecast of this step, fitting anew when the history has grown enough.
+    /// Makes the forecast of this step, from what was learned last.
     fn foresee(&mut self, now: Timestamp) {
         if !self.policy.forecast.enabled || self.series.is_empty() {
             self.forecast = None;
             return;
-        }
-        let every = (self.series.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX);
-        if self.fitted.is_none() || self.steps_since_fit >= every {
-            self.fitted = Some(self.predictor().fit(&self.series));
-            self.steps_since_fit = 0;
-            self.forecast = None;
         }
         let due =
             self.forecast.as_ref().is_none_or(|forecast| now.since(forecast.issued_at) >= self.series.step());
@@ -202,7 +198,30 @@ impl Serving {
         }
     }
 
-    fn predictor(&self) -> Predictor {
+    /// What is to be learned anew, once the history has grown enough since the last lesson was given.
+    pub(crate) fn lesson(&mut self) -> Option<Lesson> {
+        let since = self.steps_since_lesson.unwrap_or(usize::MAX);
+        if since < REFIT_STEPS_MIN || !self.policy.forecast.enabled || self.series.is_empty() {
+            return None;
+        }
+        if since < (self.series.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX) {
+            return None;
+        }
+        self.steps_since_lesson = Some(0);
+        Some(Lesson { predictor: self.predictor(), series: self.series.clone() })
+    }
+
+    /// Takes a lesson's result into use, and shows it the steps that came meanwhile.
+    pub(crate) fn adopt(&mut self, learned: Learned) {
+        let mut fitted = learned.fitted;
+        let (known, step) = (fitted.end().since(self.series.start()), self.series.step());
+        let known = usize::try_from(known.as_millis() / step.as_millis().max(1)).unwrap_or(usize::MAX);
+        self.series.values().iter().skip(known).for_each(|value| fitted.observe(*value));
+        self.fitted = Some(fitted);
+        self.forecast = None;
+    }
+
+    fn predictor(&self) -> PredictorConfig {
         let step = self.series.step();
         let window = self.lead_window();
         #[expect(
@@ -211,13 +230,13 @@ impl Serving {
             reason = "a small positive number"
         )]
         let lead_steps = (window.as_secs_f64() / step.as_secs_f64()).ceil() as usize;
-        Predictor::new(PredictorConfig {
+        PredictorConfig {
             step,
             seasons: self.policy.forecast.seasons.iter().map(|season| season.get()).collect(),
             horizon_steps: HORIZON_STEPS,
             lead_steps: lead_steps.clamp(1, HORIZON_STEPS),
             seed: 1,
-        })
+        }
     }
 
     /// From now until a replica ordered now carries load.

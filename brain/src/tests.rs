@@ -78,6 +78,7 @@ fn run(brain: &mut Brain, seconds: std::ops::Range<i64>) -> Vec<u32> {
             second,
             ReplicaCounts { wanted, ready: wanted - starting, starting, draining: 0 },
         )));
+        brain.study();
         let (plan, _) = brain.tick(Timestamp::from_secs(second), None);
         if plan.replicas > wanted {
             ordered.push((second, plan.replicas - wanted));
@@ -126,6 +127,26 @@ fn with_forecasting_off_it_never_forecasts() {
 fn the_same_events_give_the_same_plans() {
     let make = || Brain::new(id("a"), Policy::Serving(serving()), history(2));
     assert_eq!(run(&mut make(), 0..200), run(&mut make(), 0..200));
+}
+
+#[test]
+fn a_lesson_learned_late_is_as_good_as_one_learned_at_once() {
+    let mut at_once = Brain::new(id("a"), Policy::Serving(serving()), history(2));
+    let mut late = at_once.clone();
+    let lesson = late.lesson().unwrap();
+    assert!(late.lesson().is_none(), "one is enough until the history has grown");
+    at_once.study();
+    for brain in [&mut at_once, &mut late] {
+        (0..12).for_each(|second| brain.ingest(Event::Seen(look(second, size(1)))));
+    }
+    late.tick(Timestamp::from_secs(12), None);
+    assert!(late.forecast().is_none() && late.plan().unwrap().has(ReasonCode::NoForecast));
+    late.adopt(lesson.learn());
+    for brain in [&mut at_once, &mut late] {
+        brain.tick(Timestamp::from_secs(13), None);
+    }
+    assert!(late.forecast().is_some());
+    assert_eq!(late.forecast(), at_once.forecast());
 }
 
 #[test]
@@ -179,6 +200,9 @@ fn training_yields_before_the_rise_and_comes_back_at_the_ebb() {
     let mut at = |fleet: &mut Fleet, second: i64| {
         fleet.get_mut(&id("serve")).unwrap().ingest(Event::Seen(look(second, size(serving))));
         fleet.get_mut(&id("train")).unwrap().ingest(progress(second, workers));
+        while let Some((id, lesson)) = fleet.lesson() {
+            fleet.get_mut(&id).unwrap().adopt(lesson.learn());
+        }
         let plans = fleet.tick(Timestamp::from_secs(second));
         serving = plans[&id("serve")].0.replicas;
         workers = plans[&id("train")].0.replicas;

@@ -24,6 +24,10 @@ use crate::output;
 pub(crate) use logging::server_config;
 use machine::Machine;
 use settings::Settings;
+pub(crate) use settings::missing_commands;
+
+/// How long the loop, or the look-up of lines, may take to end: many times a round's length.
+const PART_ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs until SIGINT, SIGTERM or the end of `--for`; then drains and leaves nothing behind.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
@@ -53,11 +57,22 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     tracing::info!(why, "stopping");
     stop.cancel();
     // The loop first, so that nothing is started while replicas end.
-    rounds.await.context("the loop panicked")?;
-    looking.await.context("the look-up of lines panicked")?;
+    ended(rounds, "the loop").await?;
+    ended(looking, "the look-up of lines").await?;
     machine.stop().await;
     serving.await.context("the API panicked")?.context("the API failed")?;
     Ok(())
+}
+
+/// Waits for a part that was told to stop, but not for ever: a disk that hangs must not keep replicas from being ended.
+async fn ended(part: tokio::task::JoinHandle<()>, name: &str) -> anyhow::Result<()> {
+    match tokio::time::timeout(PART_ENDS_WITHIN, part).await {
+        Ok(ended) => ended.with_context(|| format!("{name} panicked")),
+        Err(_) => {
+            tracing::error!(part = name, "did not stop in time; going on without it");
+            Ok(())
+        }
+    }
 }
 
 /// The signals that end a server in good order.

@@ -61,12 +61,26 @@ pub fn free_port() -> u16 {
 /// When it cannot be made, which would be a fault of its options.
 #[must_use]
 pub fn http() -> reqwest::Client {
+    http_options().build().expect("the options are valid")
+}
+
+/// The same, for servers whose certificate `ca` signed, in PEM.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn https(ca: &[u8]) -> reqwest::Client {
+    let trusted = reqwest::Certificate::from_pem_bundle(ca).expect("the certificate is right");
+    http_options().tls_certs_only(trusted).build().expect("the options are valid")
+}
+
+fn http_options() -> reqwest::ClientBuilder {
     static CLIENT_OPTIONS: OnceLock<()> = OnceLock::new();
     CLIENT_OPTIONS.get_or_init(|| {
         // Somebody else in this process may have installed the same one before.
         rustls::crypto::ring::default_provider().install_default().ok();
     });
-    reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().expect("the options are valid")
+    reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ fn config(server: &Elasticsearch, account: Account, dir: &Path) -> Elasticsearch
     ElasticsearchConfig {
         auth: Auth::Basic { user: account.user.to_owned(), password_file },
         timeout: Duration::from_secs(5),
+        ca_file: server.ca_file().map(Path::to_owned),
         ..ElasticsearchConfig::new(server.url())
     }
 }
@@ -184,4 +185,31 @@ async fn the_check_names_what_an_account_lacks() {
     let refused = check(&wrong).await.expect("the configuration is right");
     assert!(!refused.passed());
     assert!(!format!("{refused:?}").contains("guessed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_only_the_named_authority_is_trusted() {
+    let server = Elasticsearch::start_with_tls().await;
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let admin = config(&server, Account::ADMIN, dir.path());
+    let installed = install(&admin).await.expect("the configuration is right");
+    assert!(installed.passed() && installed.changed(), "{installed:?}");
+
+    let system = ElasticsearchConfig { ca_file: None, ..admin.clone() };
+    assert!(
+        !check(&system).await.expect("the configuration is right").passed(),
+        "nobody else vouches for it"
+    );
+    let plain = ElasticsearchConfig { url: server.url().replace("https", "http"), ..admin };
+    assert!(!check(&plain).await.expect("the configuration is right").passed(), "there is no way around TLS");
+
+    let shipper = config(&server, Account::SHIPPER, dir.path());
+    let source = LogSource { paths: vec![dir.path().join("*.log")], ..LogSource::default() };
+    let sources = watch::Sender::new(vec![source]);
+    let logs = start(&sources, shipper, dir.path());
+    write(dir.path(), 0..500);
+    let shipped = async || (logs.stats().shipped == 500).then_some(());
+    waiting::until("lines to be shipped", SHIPPING_LIMIT, shipped).await;
+    assert_eq!(documents(&server).await.len(), 500);
+    assert_eq!(logs.shutdown(Duration::from_secs(10)).await.left, 0);
 }

@@ -125,13 +125,19 @@ impl<S: Sink> Shipper<S> {
                 Err(failure) if failure.split => self.halve(part, &failure, &mut parts, &mut backoff).await,
                 Err(failure) => {
                     uncertain |= failure.answer_lost;
-                    let wait = backoff.next();
+                    let wait = self.wait(&mut backoff, &failure);
                     self.complain(&failure, part.len(), wait, backoff.attempt());
                     parts.push_front(part);
                     sleep(wait).await;
                 }
             }
         }
+    }
+
+    /// The back-off's wait, or the server's when it asks for a longer one; never beyond the bound.
+    fn wait(&self, backoff: &mut Backoff, failure: &Failure) -> Duration {
+        let asked = failure.retry_after.unwrap_or_default().min(self.limits.backoff_max);
+        backoff.next().max(asked)
     }
 
     /// Acknowledges what is settled; gives what is to be sent again, and whether anything was settled.

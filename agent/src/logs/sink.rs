@@ -1,6 +1,7 @@
 //! Where lines go: the boundary between the shipper, which decides what is sent again, and what stores.
 
 use std::future::Future;
+use std::time::Duration;
 
 use super::record::Entry;
 
@@ -76,12 +77,14 @@ pub(crate) struct Failure {
     pub(crate) split: bool,
     /// Whether lines may have been stored all the same.
     pub(crate) answer_lost: bool,
+    /// How long the server asks to be left alone.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Failure {
     pub(crate) const fn new(cause: Cause) -> Self {
-        Self { cause, split: false, answer_lost: false, source: None }
+        Self { cause, split: false, answer_lost: false, retry_after: None, source: None }
     }
 }
 

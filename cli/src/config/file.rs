@@ -94,7 +94,7 @@ pub(crate) struct Elasticsearch {
     /// File that holds an API key, base64 as Kibana gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Certificate authority to trust besides the system's, PEM.
+    /// Certificate authorities to trust instead of the system's, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Lines older than this are deleted by the server's lifecycle.

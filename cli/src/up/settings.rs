@@ -119,6 +119,16 @@ impl Settings {
     }
 }
 
+/// What the file itself cannot know: commands that are not on this machine, by workload. `up` refuses to start with them.
+pub(crate) fn missing_commands(config: &Config) -> Vec<String> {
+    let missing = |workload: &Workload| {
+        let id = WorkloadId::local(&workload.name).ok()?;
+        let error = process_spec(&id, workload.process.as_ref()?, Path::new("")).check().err()?;
+        Some(format!("{}: {:#}", workload.name, anyhow::Error::new(error)))
+    };
+    config.workloads.iter().filter_map(missing).collect()
+}
+
 fn listen(args: &UpArgs, config: &Config, data: &Path) -> anyhow::Result<Listen> {
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT));
     let addr = args.listen.or(config.listen).unwrap_or(usual);

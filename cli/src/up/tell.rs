@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_actuator::GatewayStats;
 use tidegate_actuator::control::{Control, Round, Told};
+use tidegate_actuator::{FailCause, GatewayStats, StatusClass};
 use tidegate_agent::collect::ScrapeTarget;
 use tidegate_brain::Brain;
 use tidegate_core::{Histogram, Label, Metric, Policy, Sample, Signal, Subject, Timestamp, WorkloadId};
@@ -98,6 +98,7 @@ impl Teller {
                 found.push((Signal::RequestsPerSecond, per_second(flow.arrivals)));
                 found.push((Signal::CompletionsPerSecond, per_second(flow.completed)));
                 found.push((Signal::SloMissesPerSecond, flow.missed.and_then(per_second)));
+                found.push((Signal::ErrorsPerSecond, self.errors(brain.id(), told).and_then(per_second)));
             }
             found.extend(self.latencies(brain.id(), told));
         }
@@ -105,6 +106,16 @@ impl Teller {
         let sample =
             |(signal, value): (Signal, Option<f64>)| Sample::new(subject.clone(), signal, at, value?);
         found.into_iter().filter_map(sample).collect()
+    }
+
+    /// Requests since the round before that were answered with a server error, by a replica or the gateway, or broke off.
+    fn errors(&self, id: &WorkloadId, told: &Told) -> Option<f64> {
+        let (before, now) = (self.gateways.get(id)?.last()?, told.gateway.as_ref()?);
+        let of = |stats: &GatewayStats| {
+            let answered = stats.answers.get(&StatusClass::ServerError).copied().unwrap_or(0);
+            answered + stats.failed.get(&FailCause::AnswerBroken).copied().unwrap_or(0)
+        };
+        of(now).checked_sub(of(before)).map(count)
     }
 
     fn latencies(&self, id: &WorkloadId, told: &Told) -> Vec<(Signal, Option<f64>)> {

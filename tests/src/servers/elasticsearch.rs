@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{Program, directory, free_port, http};
+use super::{Program, directory, free_port, http, https};
 use crate::waiting;
 
 /// A cold JVM on a busy two-core machine.
@@ -56,6 +56,8 @@ pub struct Elasticsearch {
     port: u16,
     dir: TempDir,
     home: PathBuf,
+    client: reqwest::Client,
+    ca: Option<PathBuf>,
 }
 
 impl Elasticsearch {
@@ -64,14 +66,28 @@ impl Elasticsearch {
     /// # Panics
     /// When it is not ready in time.
     pub async fn start() -> Self {
+        Self::prepared(false).await
+    }
+
+    /// The same behind TLS, with a certificate of an authority of its own: see [`Self::ca_file`].
+    ///
+    /// # Panics
+    /// When it is not ready in time.
+    pub async fn start_with_tls() -> Self {
+        Self::prepared(true).await
+    }
+
+    async fn prepared(tls: bool) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("tidegate-es-")
             .tempdir()
             .expect("a temporary directory can be made");
         let home = readable_home(dir.path());
         let port = free_port();
-        configure(&home, dir.path(), port);
-        let mut server = Self { program: None, port, dir, home };
+        configure(&home, dir.path(), port, tls);
+        let ca = tls.then(|| dir.path().join("ca.pem"));
+        let client = ca.as_ref().map_or_else(http, |ca| https(&fs::read(ca).expect("it was just written")));
+        let mut server = Self { program: None, port, dir, home, client, ca };
         server.start_again().await;
         server
     }
@@ -79,7 +95,14 @@ impl Elasticsearch {
     /// Its address; the same after [`Self::stop`] and [`Self::start_again`].
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.ca.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// The authority that signed its certificate, PEM; `None` without TLS.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca.as_deref()
     }
 
     /// Stops it; its data stay.
@@ -110,7 +133,7 @@ impl Elasticsearch {
 
     /// A request with an account's credentials: `GET _search`, `POST logs-x/_doc`.
     pub fn request(&self, method: reqwest::Method, path: &str, account: Account) -> reqwest::RequestBuilder {
-        http()
+        self.client
             .request(method, format!("{}/{path}", self.url()))
             .basic_auth(account.user, Some(account.password))
     }
@@ -169,14 +192,20 @@ fn readable_home(dir: &Path) -> PathBuf {
 }
 
 /// Writes the configuration into `DIR/config` and hands what the server writes to over to its user.
-fn configure(home: &Path, dir: &Path, port: u16) {
+fn configure(home: &Path, dir: &Path, port: u16, tls: bool) {
     let config = dir.join("config");
     let copied =
         Command::new("cp").arg("-r").arg(home.join("config")).arg(&config).status().expect("cp can be run");
     assert!(copied.success(), "the default configuration could not be copied");
     let write =
         |name: &str, text: &str| fs::write(config.join(name), text).expect("the directory is writable");
-    write("elasticsearch.yml", &settings(dir, port));
+    write("elasticsearch.yml", &settings(dir, port, tls));
+    if tls {
+        let (ca, certificate, key) = certificates();
+        fs::write(dir.join("ca.pem"), ca).expect("the directory is writable");
+        write("http.crt", &certificate);
+        write("http.key", &key);
+    }
     write("users", USERS);
     write("users_roles", USERS_ROLES);
     write("roles.yml", ROLES);
@@ -202,7 +231,31 @@ fn hand_over(path: &Path) {
     }
 }
 
-fn settings(dir: &Path, port: u16) -> String {
+/// An authority made for one test, and a certificate of it for the loopback with its key; all PEM.
+fn certificates() -> (String, String, String) {
+    let sign = || -> Result<_, rcgen::Error> {
+        let mut authority = rcgen::CertificateParams::new(Vec::new())?;
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "authority of one test");
+        let authority_key = rcgen::KeyPair::generate()?;
+        let authority_pem = authority.self_signed(&authority_key)?.pem();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let key = rcgen::KeyPair::generate()?;
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+        Ok((authority_pem, certificate.pem(), key.serialize_pem()))
+    };
+    sign().expect("certificates can be made")
+}
+
+fn settings(dir: &Path, port: u16, tls: bool) -> String {
+    let files = if tls {
+        ["certificate: http.crt", "key: http.key"]
+            .map(|file| format!("xpack.security.http.ssl.{file}"))
+            .into()
+    } else {
+        Vec::new()
+    };
     let lines = [
         "discovery.type: single-node".to_owned(),
         "network.host: 127.0.0.1".to_owned(),
@@ -211,12 +264,12 @@ fn settings(dir: &Path, port: u16) -> String {
         format!("path.data: {}", dir.join("data").display()),
         format!("path.logs: {}", dir.join("logs").display()),
         "xpack.security.enabled: true".to_owned(),
-        "xpack.security.http.ssl.enabled: false".to_owned(),
+        format!("xpack.security.http.ssl.enabled: {tls}"),
         "xpack.security.transport.ssl.enabled: false".to_owned(),
         // A nearly full disk of the test machine must not make indices read-only.
         "cluster.routing.allocation.disk.threshold_enabled: false".to_owned(),
     ];
-    lines.join("\n") + "\n"
+    lines.into_iter().chain(files).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 fn as_unprivileged(program: &Path) -> Command {

@@ -72,6 +72,11 @@ fn a_command_that_does_not_exist_is_named_before_anything_is_started() {
     assert_eq!((ended.code, ended.output.as_str()), (Some(64), ""), "{}", ended.errors);
     assert!(ended.errors.contains("chat") && ended.errors.contains("no-such-server"), "{}", ended.errors);
     assert!(!dir.path().join("tidegate-data/logs/replicas").exists(), "a replica was started");
+    // The file may be meant for another machine: its check warns and is content.
+    let checked = run(dir.path(), &["check", "config", &file]);
+    assert_eq!(checked.code, Some(0), "{}", checked.errors);
+    let warned: Vec<_> = checked.output.lines().filter(|line| line.contains("warning")).collect();
+    assert!(warned.len() == 1 && warned[0].contains("no-such-server"), "{}", checked.output);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Once, PoisonError, RwLock};
+use std::time::Duration;
 
 use base64::Engine as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Method, StatusCode, Url};
 use serde_json::Value;
 
@@ -56,6 +57,8 @@ pub enum ClientError {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    /// How long the server asks to be left alone, where it says so in seconds.
+    pub(super) retry_after: Option<Duration>,
     pub(super) body: Vec<u8>,
 }
 
@@ -84,7 +87,7 @@ impl Client {
         let base = base(&config.url)?;
         let mut builder = reqwest::Client::builder()
             .timeout(config.timeout)
-            .connect_timeout(config.timeout.min(std::time::Duration::from_secs(10)))
+            .connect_timeout(config.timeout.min(Duration::from_secs(10)))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         if let Some(path) = &config.ca_file {
@@ -139,6 +142,7 @@ impl Client {
         if status == StatusCode::UNAUTHORIZED {
             self.read_secret_again();
         }
+        let retry_after = retry_after(response.headers());
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(failed)? {
             if body.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -146,7 +150,7 @@ impl Client {
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Answer { status, body })
+        Ok(Answer { status, retry_after, body })
     }
 
     /// A refused secret may have been replaced in its file.
@@ -155,6 +159,11 @@ impl Client {
             *self.authorization.write().unwrap_or_else(PoisonError::into_inner) = header;
         }
     }
+}
+
+/// `Retry-After` in seconds (RFC 9110, §10.2.3). Its other form, a date, would need the two clocks to agree: it is left alone.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn failed(error: reqwest::Error) -> ClientError {
@@ -220,6 +229,16 @@ mod tests {
             assert!(base(wrong).is_err(), "{wrong}");
         }
         assert_eq!(base("http://localhost:9200/es").unwrap().join("_bulk").unwrap().path(), "/es/_bulk");
+    }
+
+    #[test]
+    fn patience_is_asked_for_in_seconds() {
+        let asked = |text: &'static str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]))
+        };
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("Fri, 31 Dec 1999 23:59:59 GMT"), None);
+        assert_eq!(asked("-1"), None);
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn whole(answer: &Answer) -> Failure {
     // A gateway that gave up may have passed the request on.
     let answer_lost = matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504);
     let source = Some(format!("the server answered {status}").into());
-    Failure { cause, split, answer_lost, source }
+    Failure { cause, split, answer_lost, retry_after: answer.retry_after, source }
 }
 
 #[cfg(test)]
@@ -167,8 +167,12 @@ mod tests {
 
     #[test]
     fn only_what_smaller_batches_may_cure_is_split() {
-        let failure =
-            |status| whole(&Answer { status: StatusCode::from_u16(status).unwrap(), body: Vec::new() });
+        let answer = |status| Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            body: Vec::new(),
+        };
+        let failure = |status| whole(&answer(status));
         for (status, split, lost) in [
             (413, true, false),
             (400, true, false),

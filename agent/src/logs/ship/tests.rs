@@ -160,6 +160,21 @@ async fn a_batch_that_is_too_large_is_halved_down_to_the_line_that_is() {
     assert_eq!((bench.stored(), stats.dead_lettered["too_large"], stats.buffered), (7, 1, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_patience_is_left_alone_for_as_long_but_not_beyond_the_bound() {
+    let busy = |secs| {
+        let retry_after = Some(Duration::from_secs(secs));
+        Answer::Fail(Failure { retry_after, ..Failure::new(Cause::TooMany) })
+    };
+    let limits = ShipLimits { backoff_max: Duration::from_secs(9), ..one_at_a_time() };
+    let bench = Bench::new([busy(7), busy(3600)], limits);
+    let begun = Instant::now();
+    bench.ship(10).await;
+    let took = begun.elapsed();
+    assert!((16.0..17.0).contains(&took.as_secs_f64()), "7 s as asked and 9 s as bounded: {took:?}");
+    assert_eq!(bench.requests(), [10, 10, 10]);
+}
+
 #[tokio::test]
 async fn an_outage_is_waited_for_with_bounded_memory() {
     let bench = Bench::new([], ShipLimits { batch_lines: 10, in_flight: 2, ..at_once() });
