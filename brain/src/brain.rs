@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
     Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, Reason,
-    ReasonCode, ReplicaCounts, Series, ServingNeed, Standing, State, Timestamp, WorkloadId,
+    ReasonCode, Rehearsed, ReplicaCounts, Series, ServingNeed, Standing, State, Timestamp, WorkloadId,
 };
 
 use crate::capacity::CapacityModel;
@@ -13,6 +13,7 @@ use crate::decisions::{Decisions, Record};
 use crate::event::{Event, Progress, ResizeOutcome, Seen};
 use crate::lead::LeadTime;
 use crate::lesson::{Learned, Lesson};
+use crate::service::ServiceTime;
 use crate::serving::Serving;
 use crate::training::Training;
 
@@ -29,6 +30,7 @@ pub struct Snapshot {
     state: Option<State>,
     capacity: Option<CapacityModel>,
     lead: Option<LeadTime>,
+    service: Option<ServiceTime>,
     training: Option<Training>,
     decisions: Decisions,
 }
@@ -71,6 +73,7 @@ impl Brain {
                 }
                 serving.capacity = snapshot.capacity.unwrap_or(serving.capacity.clone());
                 serving.lead = snapshot.lead.unwrap_or(serving.lead.clone());
+                serving.service = snapshot.service.unwrap_or_default();
             }
             Kind::Training(training) => {
                 if let Some(kept) = snapshot.training {
@@ -91,6 +94,7 @@ impl Brain {
                 state: Some(serving.state.clone()),
                 capacity: Some(serving.capacity.clone()),
                 lead: Some(serving.lead.clone()),
+                service: Some(serving.service.clone()),
                 training: None,
                 decisions,
             },
@@ -98,6 +102,7 @@ impl Brain {
                 state: None,
                 capacity: None,
                 lead: None,
+                service: None,
                 training: Some((**training).clone()),
                 decisions,
             },
@@ -301,6 +306,12 @@ impl Brain {
     #[must_use]
     pub fn capacity(&self) -> Option<Capacity> {
         self.serving().and_then(Serving::capacity_estimate)
+    }
+
+    /// The stance in use, and what came of it in the rehearsal; `None` before one.
+    #[must_use]
+    pub fn stance(&self) -> Option<&Rehearsed> {
+        self.serving().and_then(Serving::stance)
     }
 
     /// Time from a decision to a ready replica.

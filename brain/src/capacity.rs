@@ -88,7 +88,7 @@ impl CapacityModel {
         let source = if learned { CapacitySource::Learned } else { CapacitySource::Hint };
         // The lower estimate is never more than a tenth above the hint's or the best estimate, nor a third below it.
         let low = low.unwrap_or(mid).min(mid).max(mid * 0.67);
-        Some(Capacity { low, mid, high, source })
+        Some(Capacity { low, mid, high, spare: 0.0, source })
     }
 
     /// Evidence and hint by bin, with the share missed made monotone.

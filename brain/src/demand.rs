@@ -8,14 +8,22 @@ use tidegate_core::{Reading, Timestamp};
 
 use crate::event::Flow;
 
-/// The demand of this moment is the mean over this long: enough to smooth one second's chance, short against any lead time.
-const NOW_WINDOW: Duration = Duration::from_secs(5);
-/// Counts kept for it, should looks come more often than once a second.
-const RECENT_MAX: usize = 256;
+/// The demand of this moment is the larger of two means: over a short time, to see a rise, and over a longer one, so that chance
+/// does not look like a fall. Each a part of a step, within these bounds.
+const SHORT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(15)];
+const LONG: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+/// Steps for which single counts are kept, and most counts.
+const RECENT_STEPS: u32 = 4;
+const RECENT_MAX: usize = 2048;
 /// A step is known when at least this share of it was counted.
 const COVERED_MIN: f64 = 0.5;
 /// Most steps closed at once; after a longer absence the rest are left out.
 const CLOSED_MAX: usize = 5000;
+
+/// The short and the long window of the present demand, for this step.
+pub(crate) fn windows(step: Duration) -> [Duration; 2] {
+    [(step / 4).clamp(SHORT[0], SHORT[1]), step.clamp(LONG[0], LONG[1])]
+}
 
 /// Counts of the step that is not over, and of the last seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +58,7 @@ impl Demand {
                 open.covered_s += window_s;
             }
             self.recent.push_back((at, flow.arrivals, window_s));
-            let old = |entry: &(Timestamp, f64, f64)| at.since(entry.0) >= NOW_WINDOW;
+            let old = |entry: &(Timestamp, f64, f64)| at.since(entry.0) >= self.step * RECENT_STEPS;
             while self.recent.len() > RECENT_MAX || self.recent.front().is_some_and(old) {
                 self.recent.pop_front();
             }
@@ -74,12 +82,29 @@ impl Demand {
         closed
     }
 
-    /// The demand of this moment: the mean rate over the last seconds, with the age of the newest count.
+    /// The demand of this moment, with the age of the newest count.
     pub(crate) fn reading(&self, now: Timestamp) -> Option<Reading> {
-        let (newest, ..) = self.recent.back()?;
-        let (arrivals, covered) =
-            self.recent.iter().fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
-        Reading::new(arrivals / covered, now.since(*newest))
+        let (newest, ..) = *self.recent.back()?;
+        let means =
+            windows(self.step).map(|window| self.mean(newest.before(window), newest).map(|(rate, _)| rate));
+        Reading::new(means.into_iter().flatten().reduce(f64::max)?, now.since(newest))
+    }
+
+    /// The mean rate over the step that ended `ago` steps before the newest count; `None` when too little of it is known.
+    pub(crate) fn rolling(&self, ago: usize) -> Option<f64> {
+        let (newest, ..) = *self.recent.back()?;
+        let ago = u32::try_from(ago).ok().filter(|ago| *ago < RECENT_STEPS)?;
+        let to = newest.before(self.step * ago);
+        let (rate, covered_s) = self.mean(to.before(self.step), to)?;
+        (covered_s >= COVERED_MIN * self.step.as_secs_f64()).then_some(rate)
+    }
+
+    /// The mean rate of the counts that ended after `from` and not after `to`, and the seconds that they cover.
+    fn mean(&self, from: Timestamp, to: Timestamp) -> Option<(f64, f64)> {
+        let within =
+            self.recent.iter().rev().skip_while(|(at, ..)| *at > to).take_while(|(at, ..)| *at > from);
+        let (arrivals, covered_s) = within.fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
+        (covered_s > 0.0).then(|| (arrivals / covered_s, covered_s))
     }
 }
 
@@ -117,6 +142,18 @@ mod tests {
         demand.ingest(Timestamp::from_secs(30), None);
         let reading = demand.reading(Timestamp::from_secs(39)).unwrap();
         assert_eq!((reading.value(), reading.age()), (20.0, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_rise_is_seen_at_once_and_a_fall_only_when_it_lasts() {
+        let mut demand = Demand::new(Duration::from_secs(60));
+        let at = Timestamp::from_secs;
+        (0..120).for_each(|second| drop(demand.ingest(at(second), flow(20.0))));
+        (120..135).for_each(|second| drop(demand.ingest(at(second), flow(80.0))));
+        assert_eq!(demand.reading(at(135)).unwrap().value(), 80.0);
+        assert_eq!((demand.rolling(1), demand.rolling(4)), (Some(20.0), None));
+        (135..155).for_each(|second| drop(demand.ingest(at(second), flow(20.0))));
+        assert_eq!(demand.reading(at(155)).unwrap().value(), 35.0, "the mean of a minute");
     }
 
     #[test]

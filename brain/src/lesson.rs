@@ -1,26 +1,49 @@
 //! Learning apart from deciding: a lesson owns all that it needs, so that a loop can have it learned beside itself and go on
 //! with what it knew until then.
 
-use tidegate_core::Series;
-use tidegate_predictor::{FittedPredictor, Predictor, PredictorConfig};
+use tidegate_core::{Quantiles, Repertoire, Series};
+use tidegate_predictor::{FittedPredictor, PeakConfig, PeakModel, Predictor, PredictorConfig};
+
+use crate::rehearsal::Rehearsal;
 
 /// A history from which a brain's models are to be fitted anew. Takes some tenths of a second: see [`Lesson::learn`].
 #[derive(Debug, Clone)]
 pub struct Lesson {
     pub(crate) predictor: PredictorConfig,
+    pub(crate) peak: PeakConfig,
     pub(crate) series: Series,
+    /// `None` while what a replica carries is not known.
+    pub(crate) rehearsal: Option<Rehearsal>,
 }
 
 /// What a lesson taught; for the brain that gave it.
 #[derive(Debug, Clone)]
 pub struct Learned {
     pub(crate) fitted: FittedPredictor,
+    pub(crate) peak: Option<PeakModel>,
+    pub(crate) provided: Option<Provided>,
+}
+
+/// How to provide, as rehearsed.
+#[derive(Debug, Clone)]
+pub(crate) struct Provided {
+    pub(crate) repertoire: Repertoire,
+    /// The usual demand, requests per second.
+    pub(crate) usual: f64,
 }
 
 impl Lesson {
-    /// Fits the models. Pure: the same lesson teaches the same.
+    /// Fits the models, and rehearses. Pure: the same lesson teaches the same.
     #[must_use]
     pub fn learn(self) -> Learned {
-        Learned { fitted: Predictor::new(self.predictor).fit(&self.series) }
+        let fitted = Predictor::new(self.predictor).fit(&self.series);
+        let (peak, past) = PeakModel::fit(&self.peak, &self.series).unzip();
+        let mut said: Vec<Option<Quantiles>> = vec![None; self.series.len()];
+        if let Some(past) = past {
+            said.splice(past.first.., past.said);
+        }
+        let findings = self.rehearsal.and_then(|rehearsal| rehearsal.run(&self.series, &said));
+        let provided = findings.map(|found| Provided { repertoire: found.repertoire, usual: found.usual });
+        Learned { fitted, peak, provided }
     }
 }

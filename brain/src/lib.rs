@@ -11,6 +11,8 @@ mod event;
 mod fleet;
 mod lead;
 mod lesson;
+mod rehearsal;
+mod service;
 mod serving;
 #[cfg(test)]
 mod tests;

@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidegate_core::{
-    Alert, AlertOutcome, Capacity, Forecast, Inputs, Lead, Misses, Observed, Plan, Reading, Series,
-    ServingPolicy, Signal, Standing, State, Timestamp, decide,
+    Alert, AlertOutcome, Capacity, Forecast, Inputs, Lead, Misses, Observed, Plan, Quantiles, Reading,
+    Rehearsed, Series, ServingPolicy, Signal, Standing, State, Timestamp, decide, decide::Provision,
 };
-use tidegate_predictor::{FittedPredictor, PredictorConfig};
+use tidegate_predictor::{FittedPredictor, PeakConfig, PeakModel, PredictorConfig};
 
 use crate::capacity::CapacityModel;
 use crate::demand::Demand;
 use crate::event::{Flow, Seen};
 use crate::lead::LeadTime;
-use crate::lesson::{Learned, Lesson};
+use crate::lesson::{Learned, Lesson, Provided};
+use crate::rehearsal::Rehearsal;
+use crate::service::ServiceTime;
 
 /// Steps of history kept for the models: three weeks of minutes.
 const STEPS_MAX: usize = 30_240;
@@ -23,6 +25,10 @@ const HORIZON_STEPS: usize = 120;
 const REFIT_SHARE: usize = 20;
 const REFIT_STEPS_MIN: usize = 10;
 const REFIT_STEPS_MAX: usize = 240;
+/// A rehearsal is repeated when what a replica carries, or its start, has moved by this much (natural logarithm) since the last.
+const CONDITIONS_MOVED: f64 = 0.2;
+/// Share of the budget that a stance may have missed on the past: the future is a little worse than what was chosen to fit the past.
+const CAUTION: f64 = 0.7;
 /// Requests that ended within this are what a decision calls "lately".
 const MISSES_WINDOW: Duration = Duration::from_secs(15);
 const MISSES_KEPT_MAX: usize = 512;
@@ -42,7 +48,12 @@ pub(crate) struct Serving {
     pub(crate) lead: LeadTime,
     pub(crate) series: Series,
     pub(crate) forecast: Option<Forecast>,
+    pub(crate) service: ServiceTime,
     demand: Demand,
+    peak: Option<PeakModel>,
+    provided: Option<Provided>,
+    /// What the last rehearsal took a replica to carry, and its start to take, in seconds.
+    rehearsed: Option<(f64, f64)>,
     fitted: Option<FittedPredictor>,
     /// Steps since the last lesson was given; `None` before the first.
     steps_since_lesson: Option<usize>,
@@ -63,7 +74,11 @@ impl Serving {
             state: State::default(),
             capacity: CapacityModel::new(policy.capacity, policy.slo.budget()),
             lead: LeadTime::new(policy.scaling.lead_time.get()),
+            service: ServiceTime::default(),
             demand: Demand::new(step),
+            peak: None,
+            provided: None,
+            rehearsed: None,
             series,
             forecast: None,
             fitted: None,
@@ -83,6 +98,9 @@ impl Serving {
         if let Some(flow) = seen.flow {
             self.count_misses(seen.at, flow);
             self.learn_capacity(seen, flow);
+            if let Some(in_flight) = seen.in_flight {
+                self.service.ingest(seen.at, flow.window, in_flight, flow.completed);
+            }
         }
         self.count_losses(seen);
         self.last = Some(seen);
@@ -172,11 +190,18 @@ impl Serving {
     pub(crate) fn tick(&mut self, now: Timestamp, pool_limit: Option<u32>) -> (Plan, Observed) {
         self.foresee(now);
         let observed = self.observed(now);
+        let (stance, peak) = (self.stance().copied(), self.peak_after(&observed, now));
+        let provision = stance.as_ref().zip(self.provided.as_ref()).map(|(rehearsed, provided)| Provision {
+            stance: &rehearsed.stance,
+            usual: provided.usual,
+            peak: peak.as_ref(),
+        });
         let inputs = Inputs {
             policy: &self.policy,
             observed: &observed,
             forecast: self.forecast.as_ref(),
-            capacity: self.capacity.estimate(),
+            provision,
+            capacity: self.capacity_estimate(),
             lead: self.lead.estimate(),
             pool_limit,
         };
@@ -198,17 +223,76 @@ impl Serving {
         }
     }
 
-    /// What is to be learned anew, once the history has grown enough since the last lesson was given.
-    pub(crate) fn lesson(&mut self) -> Option<Lesson> {
-        let since = self.steps_since_lesson.unwrap_or(usize::MAX);
-        if since < REFIT_STEPS_MIN || !self.policy.forecast.enabled || self.series.is_empty() {
+    /// The stance in use: the cheapest that would have kept the objective on the past, with something to spare.
+    pub(crate) fn stance(&self) -> Option<&Rehearsed> {
+        if !self.policy.forecast.enabled {
             return None;
         }
-        if since < (self.series.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX) {
+        self.provided.as_ref()?.repertoire.choose(CAUTION * self.policy.slo.budget())
+    }
+
+    /// The peak until a replica ordered now could be ready.
+    fn peak_after(&self, observed: &Observed, now: Timestamp) -> Option<Quantiles> {
+        let model = self.peak.as_ref()?;
+        let demand = observed.demand?;
+        let (values, end, step) = (self.series.values(), self.series.end(), self.series.step());
+        let newest = now.before(demand.age());
+        let past = |ago: usize| {
+            self.demand.rolling(ago).or_else(|| {
+                let at = newest.before(step.saturating_mul(u32::try_from(ago).ok()?));
+                // The step that has its middle in what ended then.
+                let back = end.since(at.before(step / 2)).as_millis() / step.as_millis().max(1);
+                let index = values.len().checked_sub(1 + usize::try_from(back).ok()?)?;
+                values.get(index).copied().flatten()
+            })
+        };
+        Some(model.peak(past, demand.value(), newest))
+    }
+
+    /// What is to be learned anew, once the history has grown enough since the last lesson was given.
+    pub(crate) fn lesson(&mut self) -> Option<Lesson> {
+        if !self.policy.forecast.enabled || self.series.is_empty() || !self.is_lesson_due() {
             return None;
         }
         self.steps_since_lesson = Some(0);
-        Some(Lesson { predictor: self.predictor(), series: self.series.clone() })
+        let rehearsal = self.capacity_estimate().map(|capacity| {
+            self.rehearsed = Some((capacity.low, self.lead.estimate().p90.as_secs_f64()));
+            self.rehearsal(capacity)
+        });
+        Some(Lesson {
+            predictor: self.predictor(),
+            peak: self.peak_config(),
+            series: self.series.clone(),
+            rehearsal,
+        })
+    }
+
+    fn is_lesson_due(&self) -> bool {
+        let Some(since) = self.steps_since_lesson else { return true };
+        let every = || (self.series.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX);
+        let unrehearsed = since > 0 && self.rehearsed.is_none() && self.capacity_estimate().is_some();
+        unrehearsed || (since >= REFIT_STEPS_MIN && (since >= every() || self.conditions_moved()))
+    }
+
+    /// Whether replicas carry something else, or start in another time, than the last rehearsal took for granted.
+    fn conditions_moved(&self) -> bool {
+        let Some(((low, lead_s), capacity)) = self.rehearsed.zip(self.capacity_estimate()) else {
+            return false;
+        };
+        let moved = |now: f64, then: f64| (now / then).ln().abs() > CONDITIONS_MOVED;
+        moved(capacity.low, low) || moved(self.lead.estimate().p90.as_secs_f64(), lead_s)
+    }
+
+    fn rehearsal(&self, capacity: Capacity) -> Rehearsal {
+        let served = self.service.mean_s().map_or(Duration::ZERO, Duration::from_secs_f64);
+        let latency = self.policy.slo.latency.get();
+        Rehearsal {
+            capacity,
+            lead: self.lead.estimate(),
+            bounds: self.policy.replicas,
+            hold: self.policy.scaling.scale_down_hold.get(),
+            wait_max: latency.saturating_sub(served).max(latency / 8),
+        }
     }
 
     /// Takes a lesson's result into use, and shows it the steps that came meanwhile.
@@ -219,24 +303,42 @@ impl Serving {
         self.series.values().iter().skip(known).for_each(|value| fitted.observe(*value));
         self.fitted = Some(fitted);
         self.forecast = None;
+        self.peak = learned.peak;
+        self.provided = learned.provided;
     }
 
     fn predictor(&self) -> PredictorConfig {
-        let step = self.series.step();
-        let window = self.lead_window();
+        PredictorConfig {
+            step: self.series.step(),
+            seasons: self.seasons(),
+            horizon_steps: HORIZON_STEPS,
+            lead_steps: self.lead_steps(),
+            seed: 1,
+        }
+    }
+
+    fn peak_config(&self) -> PeakConfig {
+        PeakConfig {
+            step: self.series.step(),
+            seasons: self.seasons(),
+            window_steps: self.lead_steps(),
+            seed: 1,
+        }
+    }
+
+    fn seasons(&self) -> Vec<Duration> {
+        self.policy.forecast.seasons.iter().map(|season| season.get()).collect()
+    }
+
+    /// Steps until a replica ordered now carries load, rounded up.
+    fn lead_steps(&self) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a small positive number"
         )]
-        let lead_steps = (window.as_secs_f64() / step.as_secs_f64()).ceil() as usize;
-        PredictorConfig {
-            step,
-            seasons: self.policy.forecast.seasons.iter().map(|season| season.get()).collect(),
-            horizon_steps: HORIZON_STEPS,
-            lead_steps: lead_steps.clamp(1, HORIZON_STEPS),
-            seed: 1,
-        }
+        let steps = (self.lead_window().as_secs_f64() / self.series.step().as_secs_f64()).ceil() as usize;
+        steps.clamp(1, HORIZON_STEPS)
     }
 
     /// From now until a replica ordered now carries load.
@@ -248,8 +350,8 @@ impl Serving {
     pub(crate) fn need_within(&self, now: Timestamp, window: Duration) -> Option<u32> {
         let exceedance = self.state.risk.exceedance.unwrap_or(self.policy.slo.budget());
         let demand = self.forecast.as_ref()?.max_quantile(now, window, 1.0 - exceedance)?;
-        let capacity = self.capacity.estimate()?;
-        Some(self.policy.replicas.clamp(tidegate_core::units::replicas_ceil(demand / capacity.low)))
+        let capacity = self.capacity_estimate()?;
+        Some(self.policy.replicas.clamp(capacity.replicas_for(demand)))
     }
 
     pub(crate) fn admit(&mut self, alert: &Alert, now: Timestamp) -> AlertOutcome {
@@ -261,8 +363,11 @@ impl Serving {
         self.fitted.as_ref().map_or(&[], FittedPredictor::league)
     }
 
+    /// What replicas carry: measured where it is known how many requests one serves at a time, else learned from what was late.
     pub(crate) fn capacity_estimate(&self) -> Option<Capacity> {
-        self.capacity.estimate()
+        let concurrency = self.policy.capacity.concurrency;
+        let measured = concurrency.and_then(|limit| self.service.capacity(limit, &self.policy.slo));
+        measured.or_else(|| self.capacity.estimate())
     }
 
     pub(crate) fn lead_estimate(&self) -> Lead {

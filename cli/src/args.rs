@@ -48,6 +48,13 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Forecast a series from a CSV file.
     Forecast(ForecastArgs),
+    /// Let a simulator drive the brain through a recorded load: JSON lines on stdin and stdout.
+    #[command(after_help = "\
+Examples:
+  policysim run --traces traces --model G --external 'tidegate replay'
+
+The protocol: `init` with the workload and its history is answered by `ready`, each `tick` by one `plan`.")]
+    Replay,
     /// Say why a workload has the size it has.
     Explain(ExplainArgs),
     /// Show log lines of a running Tidegate.

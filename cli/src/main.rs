@@ -12,6 +12,7 @@ mod load;
 mod logs;
 mod output;
 mod reference;
+mod replay;
 mod trace;
 mod up;
 
@@ -119,6 +120,10 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Check(args) => check::run(args).await,
         Command::Forecast(args) => tokio::task::spawn_blocking(move || forecast::run(&args)).await?,
+        Command::Replay => {
+            let talk = || replay::run(std::io::stdin().lock(), std::io::stdout().lock());
+            tokio::task::spawn_blocking(talk).await?
+        }
         Command::Explain(args) => explain::run(args).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Completions { shell } => {

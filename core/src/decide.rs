@@ -13,12 +13,13 @@ mod risk;
 mod state;
 
 use crate::forecast::Forecast;
+use crate::forecast::Quantiles;
 use crate::hpa;
 use crate::observed::{Capacity, Lead, Observed};
 use crate::plan::{Plan, Reason, ReasonCode};
 use crate::policy::{Mode, ServingPolicy};
+use crate::stance::Stance;
 use crate::time::Timestamp;
-use crate::units::replicas_ceil;
 
 pub use state::{Risk, State};
 
@@ -34,6 +35,8 @@ pub struct Inputs<'a> {
     pub observed: &'a Observed,
     /// The last forecast of demand; `None`: no model has an opinion.
     pub forecast: Option<&'a Forecast>,
+    /// What was learned by rehearsal; `None`: the past is too short, or forecasting is off.
+    pub provision: Option<Provision<'a>>,
     /// What one replica carries; `None`: not known yet.
     pub capacity: Option<Capacity>,
     /// Time from a decision to a ready replica.
@@ -42,17 +45,23 @@ pub struct Inputs<'a> {
     pub pool_limit: Option<u32>,
 }
 
+/// How to provide, as rehearsed on the workload's own past.
+#[derive(Debug, Clone, Copy)]
+pub struct Provision<'a> {
+    /// The stance in use.
+    pub stance: &'a Stance,
+    /// The usual demand, in requests per second.
+    pub usual: f64,
+    /// The peak until a replica ordered now could be ready; `None`: no opinion.
+    pub peak: Option<&'a Quantiles>,
+}
+
 /// Decides the next size. Pure and total: a missing signal is a reason to hold, not an error.
 #[must_use]
 pub fn decide(inputs: &Inputs<'_>, state: &State, now: Timestamp) -> (Plan, State) {
     let mut deciding = Deciding::new(inputs, state, now);
     deciding.run();
     deciding.finish()
-}
-
-/// Replicas that carry `demand`, given what one carries.
-fn requirement(demand: f64, capacity: Capacity) -> u32 {
-    replicas_ceil(demand / capacity.low.max(f64::MIN_POSITIVE))
 }
 
 /// A decision under way: each step reads and moves `n`, and says why.

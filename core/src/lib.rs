@@ -18,6 +18,7 @@ pub mod pool;
 pub mod sample;
 pub mod series;
 pub mod signals;
+pub mod stance;
 pub mod time;
 pub mod units;
 
@@ -35,5 +36,6 @@ pub use pool::{Grant, ServingNeed, TrainingNeed, plan_pool};
 pub use sample::{Sample, Subject};
 pub use series::Series;
 pub use signals::{Scope, Signal};
+pub use stance::{Rehearsed, Repertoire, Stance};
 pub use time::{Span, Timestamp};
 pub use units::{Ratio, Unit};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::replicas_ceil;
+
 /// A reading with its age. Finite and not negative: what is not is no reading.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
@@ -101,17 +103,28 @@ pub struct Observed {
     pub crash_loop: bool,
 }
 
-/// Demand that one replica carries within the objective, with its uncertainty; in requests per second.
+/// Demand that replicas carry within the objective, with its uncertainty; in requests per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// What it carries almost surely; decisions use this.
+    /// What each further replica carries almost surely; decisions use this.
     pub low: f64,
     /// Best estimate.
     pub mid: f64,
     /// What it might carry.
     pub high: f64,
+    /// What all replicas together must be able to carry beyond the demand, so that waiting stays within the objective: the chance
+    /// of arrivals costs a small pool as much as a large one. 0 where `low` has it in it already.
+    pub spare: f64,
     /// Where the estimate comes from.
     pub source: CapacitySource,
+}
+
+impl Capacity {
+    /// Replicas that carry `demand`.
+    #[must_use]
+    pub fn replicas_for(self, demand: f64) -> u32 {
+        replicas_ceil((demand + self.spare) / self.low.max(f64::MIN_POSITIVE))
+    }
 }
 
 /// Where a capacity comes from.
@@ -122,6 +135,8 @@ pub enum CapacitySource {
     Hint,
     /// Learned from load and latency.
     Learned,
+    /// Measured: the time that a request is served for, and how many are served at a time.
+    Measured,
 }
 
 /// Time from a decision to a ready replica.

@@ -18,6 +18,7 @@ pub enum ReasonCode {
     ForeignWrite,
     ReplicaLost,
     CapacityUnknown,
+    Headroom,
     Reactive,
     Backlog,
     StillMissing,
@@ -25,6 +26,7 @@ pub enum ReasonCode {
     NoForecast,
     ForecastStale,
     ForecastNotTrusted,
+    ForecastDoesNotPay,
     Predicted,
     RiskLevel,
     Held,
@@ -65,6 +67,7 @@ impl ReasonCode {
             Self::ForeignWrite => "somebody else set the size; it is respected for a while",
             Self::ReplicaLost => "a replica ended by itself lately and is being replaced",
             Self::CapacityUnknown => "what one replica carries is not known yet; the size is held",
+            Self::Headroom => "standing headroom, as rehearsed on the workload's own past",
             Self::Reactive => "replicas that the demand seen needs",
             Self::Backlog => "requests wait; replicas to work them off were added",
             Self::StillMissing => "requests are late although the size should do; one more replica",
@@ -72,6 +75,9 @@ impl ReasonCode {
             Self::NoForecast => "no model has enough history for an opinion",
             Self::ForecastStale => "the last forecast no longer covers now",
             Self::ForecastNotTrusted => "the forecast did worse than the last value lately and was left out",
+            Self::ForecastDoesNotPay => {
+                "on the workload's own past, headroom did better than forecasts of the peak"
+            }
             Self::Predicted => "replicas that the forecast needs until a new replica could be ready",
             Self::RiskLevel => "quantile of the demand that the misses seen so far ask for",
             Self::Held => "a smaller size has not been enough for long enough yet",

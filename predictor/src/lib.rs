@@ -19,9 +19,11 @@ mod history;
 mod judge;
 mod models;
 mod packed;
+mod peak;
 mod prepare;
 mod trial;
 mod voice;
 
 pub use config::{Predictor, PredictorConfig};
 pub use fitted::FittedPredictor;
+pub use peak::{PeakConfig, PeakModel, PeakPast};

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::{cargo, workspace};
+use crate::{cargo, servers, workspace};
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -21,15 +21,18 @@ struct Bench {
     example: &'static str,
     /// Whether it drives the released binary.
     binary: bool,
+    /// Servers that it needs, by name.
+    servers: &'static [&'static str],
     about: &'static str,
 }
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     Bench {
         name: "forecast",
         package: "tidegate-predictor",
         example: "score",
         binary: false,
+        servers: &[],
         about: "pinball loss against the last value, coverage and fit time on the traces in TIDEGATE_TRACES",
     },
     Bench {
@@ -37,6 +40,7 @@ const BENCHES: [Bench; 5] = [
         package: "tidegate-history",
         example: "size",
         binary: false,
+        servers: &[],
         about: "bytes per sample and read time on the traces in TIDEGATE_TRACES",
     },
     Bench {
@@ -44,6 +48,7 @@ const BENCHES: [Bench; 5] = [
         package: "tidegate-agent",
         example: "parse_bench",
         binary: false,
+        servers: &[],
         about: "MB/s of the exposition parser, time to encode 5,000 series",
     },
     Bench {
@@ -51,6 +56,7 @@ const BENCHES: [Bench; 5] = [
         package: "tidegate-tests",
         example: "idle",
         binary: true,
+        servers: &[],
         about: "memory, CPU and /metrics latency of `up` watching the machine alone; argument: seconds",
     },
     Bench {
@@ -58,7 +64,16 @@ const BENCHES: [Bench; 5] = [
         package: "tidegate-tests",
         example: "demo_days",
         binary: true,
+        servers: &[],
         about: "missed objectives and replica-hours over days of the demo; arguments: days, seeds",
+    },
+    Bench {
+        name: "outage",
+        package: "tidegate-tests",
+        example: "outage",
+        binary: true,
+        servers: &["elasticsearch"],
+        about: "memory, CPU and lines of the demo while Elasticsearch is stopped, and after; argument: seconds",
     },
 ];
 
@@ -77,6 +92,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut command = cargo::command();
     command.args(["run", "--release", "--package", bench.package, "--example", bench.example, "--"]);
     command.args(&options.arguments);
+    for name in bench.servers {
+        command.env(servers::variable(name), servers::prepared(name)?);
+    }
     if bench.binary {
         if !cargo::succeeds(cargo::command().args(["build", "--release", "--package", "tidegate"]))? {
             return Ok(false);

@@ -85,6 +85,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
+/// The variable that tells tests and benchmarks where a server was built.
+pub(crate) fn variable(name: &str) -> String {
+    format!("TIDEGATE_SERVER_{}", name.to_uppercase().replace('-', "_"))
+}
+
 /// The directory of a server, built now if it is not in the cache.
 pub(crate) fn prepared(name: &str) -> Result<PathBuf> {
     let server = named(name)?;

@@ -80,10 +80,7 @@ fn run_suite(suite: &Suite, options: &Options) -> Result<()> {
     // Always over the whole workspace: the features of shared dependencies are then the same and nothing is built twice.
     command.args(["test", "--workspace"]);
     for name in suite.servers {
-        command.env(
-            format!("TIDEGATE_SERVER_{}", name.to_uppercase().replace('-', "_")),
-            servers::prepared(name)?,
-        );
+        command.env(servers::variable(name), servers::prepared(name)?);
     }
     if suite.kind == Kind::FilesWithBinary {
         command.env("TIDEGATE_BIN", release_binary()?);

@@ -320,6 +320,7 @@ fn detail(machine: &Machine, workload: views::Workload, brain: &Brain) -> views:
             source: match capacity.source {
                 CapacitySource::Hint => "hint".into(),
                 CapacitySource::Learned => "learned".into(),
+                CapacitySource::Measured => "measured".into(),
             },
         }),
         lead_time: brain.lead().map(|lead| views::LeadTime {

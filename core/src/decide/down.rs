@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Deciding, requirement};
+use super::Deciding;
 use crate::observed::Capacity;
 use crate::plan::ReasonCode;
 
@@ -34,7 +34,8 @@ impl Deciding<'_> {
             self.say(ReasonCode::Held, text, &[("replicas", f64::from(to)), ("hold_s", hold.as_secs_f64())]);
             self.n = to;
         }
-        if self.n < self.current {
+        // A rehearsed stance has its own idea of what to keep, tried against the past.
+        if self.n < self.current && self.inputs.provision.is_none() {
             self.consolidate(capacity, hold);
         }
     }
@@ -49,7 +50,7 @@ impl Deciding<'_> {
         let Some(demand) = forecast.max_quantile(self.now, window, p) else {
             return;
         };
-        let needed = requirement(demand, capacity).min(self.current);
+        let needed = capacity.replicas_for(demand).min(self.current);
         if needed > self.n {
             let text = format!("{demand:.1} req/s within {} s would need {needed}", window.as_secs());
             self.say(
@@ -61,9 +62,13 @@ impl Deciding<'_> {
         }
     }
 
-    /// The hold, as lengthened by bad scale-downs.
+    /// The hold: as rehearsed, else the policy's as lengthened by bad scale-downs.
     fn hold(&self) -> Duration {
-        self.inputs.policy.scaling.scale_down_hold.get() * (1 << self.state.hold_doublings.min(DOUBLINGS_MAX))
+        let least = self.inputs.policy.scaling.scale_down_hold.get();
+        match self.inputs.provision {
+            Some(provision) => provision.stance.hold.max(least),
+            None => least * (1 << self.state.hold_doublings.min(DOUBLINGS_MAX)),
+        }
     }
 
     /// Takes a bad scale-down back at once and lengthens the hold.

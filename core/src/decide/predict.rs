@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Deciding, requirement};
+use super::{Deciding, Provision};
 use crate::forecast::Forecast;
 use crate::observed::Capacity;
 use crate::plan::ReasonCode;
@@ -14,6 +14,31 @@ const TRUST_RATIO_MAX: f64 = 1.05;
 
 impl<'a> Deciding<'a> {
     pub(super) fn predict(&mut self, capacity: Capacity) {
+        match self.inputs.provision {
+            Some(provision) => self.provide_for_peak(provision, capacity),
+            None => self.provide_by_forecast(capacity),
+        }
+    }
+
+    /// The rehearsal has settled whether the peak's forecast pays, and at which quantile.
+    fn provide_for_peak(&mut self, provision: Provision<'_>, capacity: Capacity) {
+        let Some((p, peak)) = provision.stance.peak.zip(provision.peak) else {
+            let text = "on this workload's past, standing headroom did better than forecasts of the peak";
+            return self.say(ReasonCode::ForecastDoesNotPay, text, &[]);
+        };
+        let demand = peak.quantile(p);
+        let n = capacity.replicas_for(demand);
+        let window_s = self.lead_window().as_secs_f64();
+        let text = format!(
+            "{n} for a peak of {demand:.1} req/s within {window_s:.0} s, quantile {p:.4} as rehearsed"
+        );
+        let values =
+            [("replicas", f64::from(n)), ("demand_rps", demand), ("window_s", window_s), ("quantile", p)];
+        self.say(ReasonCode::Predicted, text, &values);
+        self.n = self.n.max(n);
+    }
+
+    fn provide_by_forecast(&mut self, capacity: Capacity) {
         let Some(forecast) = self.usable_forecast() else {
             return;
         };
@@ -22,7 +47,7 @@ impl<'a> Deciding<'a> {
         let Some(demand) = forecast.max_quantile(self.now, window, p) else {
             return self.say(ReasonCode::ForecastStale, "the last forecast no longer covers now", &[]);
         };
-        let n = requirement(demand, capacity);
+        let n = capacity.replicas_for(demand);
         let window_s = window.as_secs_f64();
         let text = format!(
             "{n} for {demand:.1} req/s within {window_s:.0} s, quantile {p:.4} of {}",

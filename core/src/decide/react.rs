@@ -1,7 +1,7 @@
 //! The reactive part: what the load seen now needs. Always computed; nothing that follows may fall below it.
 
+use super::Deciding;
 use super::quality::Load;
-use super::{Deciding, requirement};
 use crate::observed::Capacity;
 use crate::plan::ReasonCode;
 use crate::units::replicas_ceil;
@@ -29,18 +29,31 @@ impl Deciding<'_> {
     }
 
     fn react_to_rate(&mut self, demand: f64, capacity: Capacity) -> u32 {
-        let n = requirement(demand, capacity);
-        let text = format!("{n} for {demand:.1} req/s at {:.1} req/s a replica", capacity.low);
+        let provided = match self.inputs.provision {
+            Some(provision) => {
+                let stance = provision.stance;
+                let provided = demand * stance.level.max(1.0) + provision.usual * stance.usual.max(0.0);
+                if provided > demand {
+                    let text = format!("headroom up to {provided:.1} req/s, as rehearsed on the past");
+                    self.say(ReasonCode::Headroom, text, &[("provided_rps", provided)]);
+                }
+                provided
+            }
+            None => demand,
+        };
+        let n = capacity.replicas_for(provided);
+        let text = format!("{n} for {provided:.1} req/s at {:.1} req/s a replica", capacity.low);
         let values = [("replicas", f64::from(n)), ("capacity_rps", capacity.low)];
         self.say(ReasonCode::Reactive, text, &values);
         let queued = self.inputs.observed.queued.map_or(0.0, |q| q.value());
-        let with_backlog = requirement(demand + queued / DRAIN_SECONDS, capacity);
-        if with_backlog > n {
+        let with_backlog = capacity.replicas_for(demand + queued / DRAIN_SECONDS);
+        if queued >= 1.0 && with_backlog > n {
             let text =
                 format!("{with_backlog} to work off {queued:.0} waiting requests in {DRAIN_SECONDS:.0} s");
             self.say(ReasonCode::Backlog, text, &[("queued", queued), ("replicas", f64::from(with_backlog))]);
+            return with_backlog;
         }
-        with_backlog
+        n
     }
 
     /// Requests wait and are late although everything asked for is there: what one replica carries is overrated.

@@ -49,7 +49,14 @@ fn inputs<'a>(
         policy,
         observed,
         forecast,
-        capacity: Some(Capacity { low: 10.0, mid: 11.0, high: 12.0, source: CapacitySource::Hint }),
+        provision: None,
+        capacity: Some(Capacity {
+            low: 10.0,
+            mid: 11.0,
+            high: 12.0,
+            spare: 0.0,
+            source: CapacitySource::Hint,
+        }),
         lead: Lead { p50: Duration::from_secs(8), p90: Duration::from_secs(10), starts: 3 },
         pool_limit: None,
     }
@@ -321,4 +328,25 @@ proptest! {
         let a = decide(&inputs(&policy, &observed, None), &state, T0).0;
         prop_assert_eq!(a, decide(&inputs(&policy, &observed, None), &back, T0).0);
     }
+}
+
+#[test]
+fn a_rehearsed_stance_gives_headroom_quantile_and_hold() {
+    let policy = policy();
+    let observed = seen(2, 15.0);
+    let stance = Stance { level: 1.5, usual: 0.5, peak: None, hold: Duration::from_secs(300) };
+    let peak = Quantiles::new(LEVELS.map(|level| 100.0 * level)).unwrap();
+    let decide_with = |stance: &Stance, state: &State, observed: &Observed, now| {
+        let provision = Provision { stance, usual: 20.0, peak: Some(&peak) };
+        decide(&Inputs { provision: Some(provision), ..inputs(&policy, observed, None) }, state, now)
+    };
+    let (plan, _) = decide_with(&stance, &State::default(), &observed, T0);
+    assert_eq!(plan.replicas, 4, "15 × 1.5 + 20 × 0.5 req/s at 10 a replica");
+    assert!(plan.has(ReasonCode::Headroom) && plan.has(ReasonCode::ForecastDoesNotPay));
+    let (plan, state) = decide_with(&Stance { peak: Some(0.95), ..stance }, &State::default(), &observed, T0);
+    assert_eq!(plan.replicas, 10);
+    assert!(plan.has(ReasonCode::Predicted));
+    let (held, state) = decide_with(&stance, &state, &seen(10, 15.0), after(299));
+    assert_eq!(held.replicas, 10, "what was needed is held for as long as was rehearsed");
+    assert!(decide_with(&stance, &state, &seen(10, 15.0), after(302)).0.replicas < 10);
 }

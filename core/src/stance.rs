@@ -1,0 +1,88 @@
+//! How a workload is provided for: which headroom stands beside the load seen, and for how long it stays. Learned by rehearsing
+//! many stances on the workload's own past; see `tidegate-brain`. What is asked of it here is pure arithmetic.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One way to provide for a load: `level · present + usual · usual demand`, or the quantile of the peak to come where that is more.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stance {
+    /// Multiple of the present demand that is provided for; at least 1.
+    pub level: f64,
+    /// Multiple of the usual demand that is added: standing headroom.
+    pub usual: f64,
+    /// Quantile of the peak until a replica ordered now could be ready; `None`: the peak's forecast does not pay here.
+    pub peak: Option<f64>,
+    /// A smaller size must have been enough for this long before it is taken.
+    pub hold: Duration,
+}
+
+/// A stance, and what came of it in the rehearsal.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// Which.
+    pub stance: Stance,
+    /// Mean replicas held, starting ones included.
+    pub replicas: f64,
+    /// Share of requests that missed the objective.
+    pub missed: f64,
+}
+
+/// The stances of which none is beaten by another in both cost and misses, dearest last.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Repertoire(Vec<Rehearsed>);
+
+impl Repertoire {
+    /// Keeps the front of what was rehearsed. What is not finite is left out.
+    #[must_use]
+    pub fn new(mut rehearsed: Vec<Rehearsed>) -> Self {
+        rehearsed.retain(|one| one.replicas.is_finite() && one.missed.is_finite());
+        rehearsed.sort_by(|a, b| a.replicas.total_cmp(&b.replicas).then(a.missed.total_cmp(&b.missed)));
+        let mut least = f64::INFINITY;
+        rehearsed.retain(|one| {
+            let better = one.missed < least;
+            least = least.min(one.missed);
+            better
+        });
+        Self(rehearsed)
+    }
+
+    /// The cheapest stance that missed at most this share; the safest where none did. `None`: nothing was rehearsed.
+    #[must_use]
+    pub fn choose(&self, missed_max: f64) -> Option<&Rehearsed> {
+        self.0.iter().find(|one| one.missed <= missed_max).or(self.0.last())
+    }
+
+    /// All of them, cheapest first.
+    #[must_use]
+    pub fn front(&self) -> &[Rehearsed] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(level: f64, replicas: f64, missed: f64) -> Rehearsed {
+        let stance = Stance { level, usual: 0.0, peak: None, hold: Duration::ZERO };
+        Rehearsed { stance, replicas, missed }
+    }
+
+    #[test]
+    fn only_what_nothing_beats_is_kept_and_the_cheapest_that_does_is_chosen() {
+        let all = vec![
+            one(1.0, 4.0, 0.05),
+            one(1.2, 5.0, 0.02),
+            one(1.3, 5.5, 0.03),
+            one(2.0, 9.0, 0.001),
+            one(9.0, f64::NAN, 0.0),
+        ];
+        let repertoire = Repertoire::new(all);
+        assert_eq!(repertoire.front().len(), 3);
+        let level = |missed| repertoire.choose(missed).unwrap().stance.level;
+        assert_eq!((level(0.1), level(0.02), level(0.01), level(0.0)), (1.0, 1.2, 2.0, 2.0));
+        assert_eq!(Repertoire::default().choose(0.5), None);
+    }
+}
