@@ -310,8 +310,8 @@ impl Brain {
 
     /// The stance in use, and what came of it in the rehearsal; `None` before one.
     #[must_use]
-    pub fn stance(&self) -> Option<&Rehearsed> {
-        self.serving().and_then(Serving::stance)
+    pub fn stance(&self, now: Timestamp) -> Option<&Rehearsed> {
+        self.serving().and_then(|serving| serving.stance(now))
     }
 
     /// Time from a decision to a ready replica.

@@ -21,7 +21,10 @@ const USUALS: [f64; 9] = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 /// Multiples of the present demand beside a quantile of the peak.
 const LEVELS_BESIDE_PEAK: [f64; 2] = [1.0, 1.15];
 /// Quantiles of the peak.
-const PEAKS: [f64; 9] = [0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.998, 0.999];
+const PEAKS: [f64; 14] =
+    [0.5, 0.65, 0.75, 0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99, 0.995, 0.998, 0.999];
+/// How the risk goes with what is at stake: see [`Stance::tilt`].
+const TILTS: [f64; 3] = [0.0, 0.5, 1.0];
 /// Multiples of the policy's hold.
 const HOLDS: [f64; 5] = [1.0, 2.5, 5.0, 10.0, 20.0];
 
@@ -56,21 +59,25 @@ impl Rehearsal {
         let stage = Stage::new(self, series, PLAYED);
         let mut played = Vec::new();
         for (level, usual_share) in LEVELS.iter().flat_map(|level| USUALS.map(|usual| (*level, usual))) {
-            let stance = Stance { level, usual: usual_share, peak: None, hold: Duration::ZERO };
+            let stance = Stance { level, usual: usual_share, peak: None, tilt: 0.0, hold: Duration::ZERO };
             let needs = stage.needs(|tick| level * stage.level(tick) + usual_share * usual);
             played.extend(self.hold_each(stance, &stage, &needs));
         }
         if peaks.iter().any(Option::is_some) {
-            for (level, p) in LEVELS_BESIDE_PEAK.iter().flat_map(|level| PEAKS.map(|p| (*level, p))) {
-                let stance = Stance { level, usual: 0.0, peak: Some(p), hold: Duration::ZERO };
-                let said: Vec<f64> =
-                    peaks.iter().map(|said| said.map_or(0.0, |said| said.quantile(p))).collect();
-                let needs = stage.needs(|tick| {
-                    let peak =
-                        stage.step_before(tick).and_then(|step| said.get(step)).copied().unwrap_or(0.0);
-                    (level * stage.level(tick)).max(peak)
-                });
-                played.extend(self.hold_each(stance, &stage, &needs));
+            let risks = PEAKS.iter().flat_map(|p| TILTS.map(|tilt| (*p, tilt)));
+            for (p, tilt) in risks {
+                let of = Stance { level: 1.0, usual: 0.0, peak: Some(p), tilt, hold: Duration::ZERO };
+                let provided =
+                    |said: &Option<Quantiles>| said.as_ref().and_then(|said| of.provided_peak(said, usual));
+                let said: Vec<f64> = peaks.iter().map(|said| provided(said).unwrap_or(0.0)).collect();
+                for level in LEVELS_BESIDE_PEAK {
+                    let needs = stage.needs(|tick| {
+                        let step = stage.step_before(tick);
+                        let peak = step.and_then(|step| said.get(step)).copied().unwrap_or(0.0);
+                        (level * stage.level(tick)).max(peak)
+                    });
+                    played.extend(self.hold_each(Stance { level, ..of }, &stage, &needs));
+                }
             }
         }
         Some(Findings { repertoire: Repertoire::new(played), usual })

@@ -190,7 +190,7 @@ impl Serving {
     pub(crate) fn tick(&mut self, now: Timestamp, pool_limit: Option<u32>) -> (Plan, Observed) {
         self.foresee(now);
         let observed = self.observed(now);
-        let (stance, peak) = (self.stance().copied(), self.peak_after(&observed, now));
+        let (stance, peak) = (self.stance(now).copied(), self.peak_after(&observed, now));
         let provision = stance.as_ref().zip(self.provided.as_ref()).map(|(rehearsed, provided)| Provision {
             stance: &rehearsed.stance,
             usual: provided.usual,
@@ -224,11 +224,13 @@ impl Serving {
     }
 
     /// The stance in use: the cheapest that would have kept the objective on the past, with something to spare.
-    pub(crate) fn stance(&self) -> Option<&Rehearsed> {
+    pub(crate) fn stance(&self, now: Timestamp) -> Option<&Rehearsed> {
         if !self.policy.forecast.enabled {
             return None;
         }
-        self.provided.as_ref()?.repertoire.choose(CAUTION * self.policy.slo.budget())
+        let budget = self.policy.slo.budget();
+        let allowed = CAUTION * budget * self.state.allowance(budget, now);
+        self.provided.as_ref()?.repertoire.choose(allowed)
     }
 
     /// The peak until a replica ordered now could be ready.

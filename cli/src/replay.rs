@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tidegate_brain::{Brain, Event, Flow, History, Seen};
 use tidegate_core::policy::{ForecastPolicy, Scaling};
 use tidegate_core::{
-    Bounds, CapacityHint, Mode, Policy, Ratio, ReplicaCounts, Series, ServingPolicy, Slo, Span, Timestamp,
-    WorkloadId,
+    Bounds, CapacityHint, Mode, Policy, Ratio, Rehearsed, ReplicaCounts, Series, ServingPolicy, Slo, Span,
+    Timestamp, WorkloadId,
 };
 
 use message::{FromSimulator, Init, Objective, Tick};
@@ -64,6 +64,7 @@ struct Replay {
     latest: Timestamp,
     /// The end of the figures taken in so far.
     counted_to: f64,
+    stance: Option<Rehearsed>,
 }
 
 impl Replay {
@@ -75,7 +76,7 @@ impl Replay {
         let now = Timestamp::from_secs_f64(init.start_time).context("`start_time` is no time")?;
         let history = History { demand: history(init) };
         let brain = Brain::new(id, Policy::Serving(policy(init, bounds)?), history);
-        let mut replay = Self { brain, bounds, latest: now, counted_to: f64::NEG_INFINITY };
+        let mut replay = Self { brain, bounds, latest: now, counted_to: f64::NEG_INFINITY, stance: None };
         replay.brain.study();
         Ok(replay)
     }
@@ -96,12 +97,24 @@ impl Replay {
             let seen = self.seen(tick, now);
             self.brain.ingest(Event::Seen(seen));
             self.brain.study();
+            self.tell_stance();
         }
         let (plan, _) = self.brain.tick(self.latest, None);
         let reasons: Vec<&str> =
             plan.reasons.iter().take(REASONS_MAX).map(|reason| reason.text.as_str()).collect();
         let replicas = self.bounds.clamp(plan.replicas);
         Ok(json!({ "type": "plan", "t": tick.t, "replicas": replicas, "reasons": reasons }))
+    }
+
+    /// Logs how the workload is provided for, when that has changed.
+    fn tell_stance(&mut self) {
+        let stance = self.brain.stance(self.latest).copied();
+        if stance != self.stance {
+            self.stance = stance;
+            if let Some(Rehearsed { stance, replicas, missed }) = stance {
+                tracing::debug!(at = %self.latest, ?stance, replicas, missed, capacity = ?self.brain.capacity(), "stance");
+            }
+        }
     }
 
     /// What the tick tells. A window that overlaps the one before counts only for what is new in it.

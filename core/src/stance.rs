@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::forecast::Quantiles;
+
 /// One way to provide for a load: `level · present + usual · usual demand`, or the quantile of the peak to come where that is more.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stance {
@@ -14,8 +16,26 @@ pub struct Stance {
     pub usual: f64,
     /// Quantile of the peak until a replica ordered now could be ready; `None`: the peak's forecast does not pay here.
     pub peak: Option<f64>,
+    /// How much more is risked when there is little to lose, and less when there is much: the share risked goes with this power of
+    /// the usual demand over the peak's median. 0: the same at all times; 1: the same number of requests.
+    pub tilt: f64,
     /// A smaller size must have been enough for this long before it is taken.
     pub hold: Duration,
+}
+
+/// Bounds of a tilted quantile: below the first a peak is no forecast of one, beyond the last nothing was ever seen.
+const TILTED: [f64; 2] = [0.3, 0.9995];
+
+impl Stance {
+    /// The demand to provide for by this forecast of the peak; `None` where the stance does not look at it.
+    #[must_use]
+    pub fn provided_peak(&self, peak: &Quantiles, usual: f64) -> Option<f64> {
+        let p = self.peak?;
+        let ratio = usual / peak.quantile(0.5).max(f64::MIN_POSITIVE);
+        let risked = (1.0 - p) * ratio.clamp(1e-3, 1e3).powf(self.tilt);
+        let tilted = if self.tilt == 0.0 { p } else { (1.0 - risked).clamp(TILTED[0], TILTED[1]) };
+        Some(peak.quantile(tilted))
+    }
 }
 
 /// A stance, and what came of it in the rehearsal.
@@ -64,10 +84,23 @@ impl Repertoire {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::LEVELS;
 
     fn one(level: f64, replicas: f64, missed: f64) -> Rehearsed {
-        let stance = Stance { level, usual: 0.0, peak: None, hold: Duration::ZERO };
+        let stance = Stance { level, usual: 0.0, peak: None, tilt: 0.0, hold: Duration::ZERO };
         Rehearsed { stance, replicas, missed }
+    }
+
+    #[test]
+    fn a_tilt_risks_more_when_little_is_at_stake() {
+        let peak = |scale: f64| Quantiles::new(LEVELS.map(|level| level * scale)).unwrap();
+        let stance = Stance { level: 1.0, usual: 0.0, peak: Some(0.9), tilt: 1.0, hold: Duration::ZERO };
+        let share = |scale: f64| stance.provided_peak(&peak(scale), 50.0).unwrap() / scale;
+        assert!((share(100.0) - 0.9).abs() < 1e-9, "the usual demand is the median of the first");
+        assert!(share(50.0) < 0.85 && share(200.0) > 0.93, "{} {}", share(50.0), share(200.0));
+        assert_eq!(Stance { peak: None, ..stance }.provided_peak(&peak(1.0), 50.0), None);
+        let level = Stance { tilt: 0.0, ..stance }.provided_peak(&peak(0.0), 0.0);
+        assert_eq!(level, Some(0.0), "nothing is no reason to fail");
     }
 
     #[test]

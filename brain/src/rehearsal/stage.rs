@@ -92,9 +92,7 @@ impl<'a> Stage<'a> {
             size.set(self.rehearsal.bounds.clamp(held.highest(tick, need, hold_ticks)), tick, self.tick_s);
             let ready = size.pass(tick);
             let arrived = f64::from(self.rates[tick]) * self.tick_s;
-            // What chance costs is taken off, but a single replica serves at least half of what it could.
-            let rate =
-                (f64::from(ready) * capacity.mid - capacity.spare).max(f64::from(ready) * capacity.mid / 2.0);
+            let rate = f64::from(ready) * capacity.low;
             let wait = waiting / rate.max(1e-9);
             let wait_after = (waiting + arrived - rate * self.tick_s).max(0.0) / rate.max(1e-9);
             let dropped = ((wait_after - DROP_AFTER_S) * rate).max(0.0).min(waiting + arrived);

@@ -22,11 +22,12 @@ impl<'a> Deciding<'a> {
 
     /// The rehearsal has settled whether the peak's forecast pays, and at which quantile.
     fn provide_for_peak(&mut self, provision: Provision<'_>, capacity: Capacity) {
-        let Some((p, peak)) = provision.stance.peak.zip(provision.peak) else {
+        let stance = provision.stance;
+        let demand = provision.peak.and_then(|peak| stance.provided_peak(peak, provision.usual));
+        let Some((p, demand)) = stance.peak.zip(demand) else {
             let text = "on this workload's past, standing headroom did better than forecasts of the peak";
             return self.say(ReasonCode::ForecastDoesNotPay, text, &[]);
         };
-        let demand = peak.quantile(p);
         let n = capacity.replicas_for(demand);
         let window_s = self.lead_window().as_secs_f64();
         let text = format!(

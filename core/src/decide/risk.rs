@@ -9,6 +9,8 @@ use crate::plan::ReasonCode;
 const STEER_PERIOD: Duration = Duration::from_secs(60);
 /// Half-life of the evidence.
 const HALF_LIFE_S: f64 = 3600.0;
+/// Half-life of the account of the budget: what was missed days ago is past mending.
+const ACCOUNT_HALF_LIFE_S: f64 = 86_400.0;
 /// Requests below which the evidence says nothing.
 const ENDED_MIN: f64 = 200.0;
 /// One move downwards in risk, when more was missed than allowed; upwards the move is ten times smaller, because misses are rare
@@ -36,8 +38,14 @@ impl Deciding<'_> {
         if let Some(misses) =
             self.inputs.observed.misses.filter(|m| m.ended.is_finite() && m.missed.is_finite())
         {
-            risk.ended += misses.ended.max(0.0);
-            risk.missed += misses.missed.clamp(0.0, misses.ended.max(0.0));
+            let ended = misses.ended.max(0.0);
+            let missed = misses.missed.clamp(0.0, ended);
+            risk.ended += ended;
+            risk.missed += missed;
+            let keep = (-elapsed.as_secs_f64() / ACCOUNT_HALF_LIFE_S).exp2();
+            risk.account.since.get_or_insert(self.now);
+            risk.account.ended = risk.account.ended * keep + ended;
+            risk.account.missed = risk.account.missed * keep + missed;
         }
         if risk.ended >= ENDED_MIN {
             let share = risk.missed / risk.ended;

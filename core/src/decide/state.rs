@@ -11,6 +11,11 @@ use crate::time::Timestamp;
 
 /// Requirements kept for the hold; one a second for ten minutes. When full, neighbours are merged by their maximum.
 const REQUIREMENTS_MAX: usize = 600;
+/// Requests from which on the account of the budget says something, and the time after which it is taken at its word.
+const ACCOUNT_MIN: f64 = 1000.0;
+const ACCOUNT_FULL_S: f64 = 86_400.0;
+/// Bounds of the allowance: a quiet day does not make the next one reckless, nor a bad one extravagant.
+const ALLOWANCE: [f64; 2] = [0.3, 2.0];
 const HOUR: Duration = Duration::from_secs(3600);
 /// Most changes remembered for the limit per hour; the policy's own limit is far below.
 const CHANGES_MAX: usize = 4096;
@@ -61,6 +66,16 @@ pub struct Risk {
     pub(super) ended: f64,
     pub(super) missed: f64,
     pub(super) steered_at: Option<Timestamp>,
+    /// The account of the budget: requests that ended and missed, fading with a half-life of a day, and since when it is kept.
+    pub(super) account: Account,
+}
+
+/// What the objective allows to be missed, and what was.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Account {
+    pub(super) ended: f64,
+    pub(super) missed: f64,
+    pub(super) since: Option<Timestamp>,
 }
 
 impl State {
@@ -97,6 +112,19 @@ impl State {
     /// The highest requirement within `window`.
     pub(super) fn highest(&self, window: Duration, now: Timestamp) -> Option<(Timestamp, u32)> {
         self.requirements.iter().filter(|(at, _)| now.since(*at) <= window).max_by_key(|(_, n)| *n).copied()
+    }
+
+    /// What may be missed from now on, as a multiple of the budget: 1 while little is known; more where the days behind have missed
+    /// less than they might, and less where they have missed more.
+    #[must_use]
+    pub fn allowance(&self, budget: f64, now: Timestamp) -> f64 {
+        let account = &self.risk.account;
+        let (Some(since), true) = (account.since, account.ended >= ACCOUNT_MIN && budget > 0.0) else {
+            return 1.0;
+        };
+        let known = (now.since(since).as_secs_f64() / ACCOUNT_FULL_S).min(1.0);
+        let spent = account.missed / account.ended / budget;
+        (1.0 + known * (1.0 - spent)).clamp(ALLOWANCE[0], ALLOWANCE[1])
     }
 
     /// The size last decided, if any.

@@ -334,7 +334,7 @@ proptest! {
 fn a_rehearsed_stance_gives_headroom_quantile_and_hold() {
     let policy = policy();
     let observed = seen(2, 15.0);
-    let stance = Stance { level: 1.5, usual: 0.5, peak: None, hold: Duration::from_secs(300) };
+    let stance = Stance { level: 1.5, usual: 0.5, peak: None, tilt: 0.0, hold: Duration::from_secs(300) };
     let peak = Quantiles::new(LEVELS.map(|level| 100.0 * level)).unwrap();
     let decide_with = |stance: &Stance, state: &State, observed: &Observed, now| {
         let provision = Provision { stance, usual: 20.0, peak: Some(&peak) };
