@@ -111,8 +111,8 @@ impl Replay {
         let stance = self.brain.stance(self.latest).copied();
         if stance != self.stance {
             self.stance = stance;
-            if let Some(Rehearsed { stance, replicas, missed }) = stance {
-                tracing::debug!(at = %self.latest, ?stance, replicas, missed, capacity = ?self.brain.capacity(), "stance");
+            if let Some(Rehearsed { stance, replicas, actions_per_hour, missed }) = stance {
+                tracing::debug!(at = %self.latest, ?stance, replicas, actions_per_hour, missed, capacity = ?self.brain.capacity(), "stance");
             }
         }
     }

@@ -45,8 +45,21 @@ pub struct Rehearsed {
     pub stance: Stance,
     /// Mean replicas held, starting ones included.
     pub replicas: f64,
+    /// Changes of the size per hour.
+    pub actions_per_hour: f64,
     /// Share of requests that missed the objective.
     pub missed: f64,
+}
+
+/// What a change of the size costs, in replica-hours: a replica that starts for nothing, and the nerves of whoever watches.
+const ACTION_COST: f64 = 0.02;
+
+impl Rehearsed {
+    /// Replicas, with changes of the size at their price.
+    #[must_use]
+    pub fn cost(&self) -> f64 {
+        self.replicas + ACTION_COST * self.actions_per_hour
+    }
 }
 
 /// The stances of which none is beaten by another in both cost and misses, dearest last.
@@ -57,8 +70,9 @@ impl Repertoire {
     /// Keeps the front of what was rehearsed. What is not finite is left out.
     #[must_use]
     pub fn new(mut rehearsed: Vec<Rehearsed>) -> Self {
+        let cost = Rehearsed::cost;
         rehearsed.retain(|one| one.replicas.is_finite() && one.missed.is_finite());
-        rehearsed.sort_by(|a, b| a.replicas.total_cmp(&b.replicas).then(a.missed.total_cmp(&b.missed)));
+        rehearsed.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.missed.total_cmp(&b.missed)));
         let mut least = f64::INFINITY;
         rehearsed.retain(|one| {
             let better = one.missed < least;
@@ -88,7 +102,7 @@ mod tests {
 
     fn one(level: f64, replicas: f64, missed: f64) -> Rehearsed {
         let stance = Stance { level, usual: 0.0, peak: None, tilt: 0.0, hold: Duration::ZERO };
-        Rehearsed { stance, replicas, missed }
+        Rehearsed { stance, replicas, actions_per_hour: 0.0, missed }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Poisson};
-use tidegate_core::Series;
+use tidegate_core::{Rehearsed, Series, Stance};
 
 use super::Rehearsal;
 use crate::demand::windows;
@@ -74,22 +74,24 @@ impl<'a> Stage<'a> {
         (0..self.rates.len()).map(|tick| self.rehearsal.capacity.replicas_for(demand(tick))).collect()
     }
 
-    /// Plays these needs, each held for `hold`: mean replicas held, and the share of requests that missed.
-    pub(super) fn play(&self, needs: &[u32], hold: Duration) -> (f64, f64) {
-        let hold_ticks = whole((hold.as_secs_f64() / self.tick_s).round());
+    /// Plays a stance that has these needs.
+    pub(super) fn play(&self, stance: Stance, needs: &[u32]) -> Rehearsed {
+        let hold_ticks = whole((stance.hold.as_secs_f64() / self.tick_s).round());
         let capacity = self.rehearsal.capacity;
         let wait_max_s = self.rehearsal.wait_max.as_secs_f64();
         let warm = needs.len() / WARM_SHARE;
         let mut held = Held::default();
         let mut size = Size::new(self.rehearsal, needs.first().copied().unwrap_or(1));
         let (mut waiting, mut cost, mut ended, mut missed) = (0.0f64, 0.0, 0.0, 0.0);
+        let mut actions = 0u32;
         for (tick, need) in needs.iter().enumerate() {
             let mut need = *need;
             if waiting >= 1.0 {
                 let rate = f64::from(self.rates[tick.saturating_sub(1)]);
                 need = need.max(capacity.replicas_for(rate + waiting / DRAIN_S));
             }
-            size.set(self.rehearsal.bounds.clamp(held.highest(tick, need, hold_ticks)), tick, self.tick_s);
+            let wanted = self.rehearsal.bounds.clamp(held.highest(tick, need, hold_ticks));
+            let changed = size.set(wanted, tick, self.tick_s);
             let ready = size.pass(tick);
             let arrived = f64::from(self.rates[tick]) * self.tick_s;
             let rate = f64::from(ready) * capacity.low;
@@ -101,12 +103,17 @@ impl<'a> Stage<'a> {
                 ended += arrived;
                 missed += arrived * share_above(wait, wait_after, wait_max_s);
                 cost += size.supply();
+                actions += u32::from(changed);
             }
         }
-        let ticks = needs.len() - warm;
         #[expect(clippy::cast_precision_loss, reason = "at most some ten thousands of ticks")]
-        let replicas = cost / ticks.max(1) as f64;
-        (replicas, if ended > 0.0 { missed / ended } else { 0.0 })
+        let ticks = (needs.len() - warm).max(1) as f64;
+        Rehearsed {
+            stance,
+            replicas: cost / ticks,
+            actions_per_hour: f64::from(actions) / (ticks * self.tick_s / 3600.0),
+            missed: if ended > 0.0 { missed / ended } else { 0.0 },
+        }
     }
 }
 
@@ -203,10 +210,12 @@ impl Size {
         f64::from(self.ready) + f64::from(u32::try_from(self.starting.len()).unwrap_or(u32::MAX))
     }
 
-    fn set(&mut self, wanted: u32, tick: usize, tick_s: f64) {
+    /// Orders or gives up what is missing or too much; says whether that changed anything.
+    fn set(&mut self, wanted: u32, tick: usize, tick_s: f64) -> bool {
         let mut supply = self.ready + u32::try_from(self.starting.len()).unwrap_or(u32::MAX);
         #[expect(clippy::cast_precision_loss, reason = "at most some ten thousands of ticks")]
         let now = tick as f64;
+        let changed = supply != wanted;
         while supply < wanted {
             let start_s = self.p50_s * (self.spread * SPREAD[self.ordered % SPREAD.len()]).exp();
             self.starting.push_back(now + start_s / tick_s);
@@ -219,6 +228,7 @@ impl Size {
             }
             supply -= 1;
         }
+        changed
     }
 
     /// Lets a tick pass; gives how many are ready at its end.

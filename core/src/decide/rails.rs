@@ -5,7 +5,13 @@ use std::time::Duration;
 use super::Deciding;
 use crate::plan::ReasonCode;
 use crate::policy::Mode;
+use crate::units::replicas_ceil;
 
+/// A step of at most this share of the size, or of one replica, is small.
+const SMALL_STEP: f64 = 0.08;
+/// Small steps are at least this far from the step before: upwards less than a replica takes to start, downwards as a hold does.
+const SMALL_UPS_APART: Duration = Duration::from_secs(45);
+const SMALL_DOWNS_APART: Duration = Duration::from_secs(120);
 /// Window of the limits on one step.
 const STEP_WINDOW: Duration = Duration::from_secs(15);
 
@@ -14,6 +20,7 @@ impl Deciding<'_> {
         self.stop_at_crash_loop();
         self.limit_step();
         self.guard_down();
+        self.merge_small_steps();
         self.keep_in_bounds();
         self.unpooled = Some(self.n);
         self.keep_in_pool();
@@ -68,6 +75,30 @@ impl Deciding<'_> {
             self.say(ReasonCode::RateLimit, text, &[("limit", f64::from(limit))]);
             self.n = self.current;
         }
+    }
+
+    /// A small step soon after another waits, so that a slow rise or fall is a few steps and not one each look. Never while
+    /// requests wait, are late, or what is there is below the policy's bounds.
+    fn merge_small_steps(&mut self) {
+        let small = replicas_ceil(SMALL_STEP * f64::from(self.current)).max(1);
+        let since = self.state.changed_at.map(|at| self.now.since(at));
+        let apart = if self.n > self.current { SMALL_UPS_APART } else { SMALL_DOWNS_APART };
+        let soon = since.is_some_and(|since| since < apart);
+        if self.n == self.current || self.n.abs_diff(self.current) > small || !soon || self.is_strained() {
+            return;
+        }
+        let since_s = since.unwrap_or_default().as_secs_f64();
+        let text = format!("{} is a small step, {since_s:.0} s after the last; it waits for others", self.n);
+        self.say(ReasonCode::SmallStep, text, &[("replicas", f64::from(self.n)), ("since_s", since_s)]);
+        self.n = self.current;
+    }
+
+    /// Requests wait, or are late beyond the budget.
+    fn is_strained(&self) -> bool {
+        let observed = self.inputs.observed;
+        let budget = self.inputs.policy.slo.budget();
+        let late = observed.misses.and_then(|misses| misses.share()).is_some_and(|share| share > budget);
+        late || observed.queued.is_some_and(|queued| queued.value() >= 1.0)
     }
 
     pub(super) fn keep_in_bounds(&mut self) {

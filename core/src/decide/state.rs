@@ -37,6 +37,8 @@ pub struct State {
     pub(super) known_at: Option<Timestamp>,
     /// Requirements seen, for the hold before a scale-down.
     pub(super) requirements: VecDeque<(Timestamp, u32)>,
+    /// When the size was last changed.
+    pub(super) changed_at: Option<Timestamp>,
     pub(super) last_up: Option<Timestamp>,
     pub(super) last_down: Option<Down>,
     /// A rolled-back scale-down keeps this floor until then.
@@ -81,6 +83,9 @@ pub(super) struct Account {
 impl State {
     /// Remembers what was decided.
     pub(super) fn record(&mut self, current: u32, decided: u32, now: Timestamp) {
+        if decided != current && self.decided != Some(decided) {
+            self.changed_at = Some(now);
+        }
         if decided > current {
             self.last_up = Some(now);
             self.last_down = None;
