@@ -14,12 +14,12 @@ use stage::Stage;
 const PLAYED: Duration = Duration::from_secs(7 * 86_400);
 /// Fewest steps that say anything.
 const STEPS_MIN: usize = 30;
-/// Multiples of the present demand.
-const LEVELS: [f64; 9] = [1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0];
+/// Multiples of the present demand. Its estimate leans to the high side, so that a little less may be enough.
+const LEVELS: [f64; 11] = [0.9, 0.95, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0];
 /// Multiples of the usual demand.
 const USUALS: [f64; 9] = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 /// Multiples of the present demand beside a quantile of the peak.
-const LEVELS_BESIDE_PEAK: [f64; 2] = [1.0, 1.15];
+const LEVELS_BESIDE_PEAK: [f64; 2] = [0.95, 1.1];
 /// Quantiles of the peak.
 const PEAKS: [f64; 14] =
     [0.5, 0.65, 0.75, 0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99, 0.995, 0.998, 0.999];

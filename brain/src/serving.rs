@@ -28,7 +28,7 @@ const REFIT_STEPS_MAX: usize = 240;
 /// A rehearsal is repeated when what a replica carries, or its start, has moved by this much (natural logarithm) since the last.
 const CONDITIONS_MOVED: f64 = 0.2;
 /// Share of the budget that a stance may have missed on the past: the future is a little worse than what was chosen to fit the past.
-const CAUTION: f64 = 0.7;
+const CAUTION: f64 = 0.85;
 /// Requests that ended within this are what a decision calls "lately".
 const MISSES_WINDOW: Duration = Duration::from_secs(15);
 const MISSES_KEPT_MAX: usize = 512;

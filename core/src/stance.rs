@@ -10,7 +10,8 @@ use crate::forecast::Quantiles;
 /// One way to provide for a load: `level · present + usual · usual demand`, or the quantile of the peak to come where that is more.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stance {
-    /// Multiple of the present demand that is provided for; at least 1.
+    /// Multiple of the present demand that is provided for. A little below 1 where the estimate of the present, which leans to the
+    /// high side, has been more than enough.
     pub level: f64,
     /// Multiple of the usual demand that is added: standing headroom.
     pub usual: f64,

@@ -8,6 +8,8 @@ use crate::units::replicas_ceil;
 
 /// Waiting requests are to be gone within this many seconds.
 const DRAIN_SECONDS: f64 = 10.0;
+/// Never less than this much of the present demand, whatever was rehearsed.
+const LEVEL_MIN: f64 = 0.9;
 /// A share of late requests this many times the budget says that the size does not do.
 const MISSES_FACTOR: f64 = 5.0;
 
@@ -32,7 +34,7 @@ impl Deciding<'_> {
         let provided = match self.inputs.provision {
             Some(provision) => {
                 let stance = provision.stance;
-                let provided = demand * stance.level.max(1.0) + provision.usual * stance.usual.max(0.0);
+                let provided = demand * stance.level.max(LEVEL_MIN) + provision.usual * stance.usual.max(0.0);
                 if provided > demand {
                     let text = format!("headroom up to {provided:.1} req/s, as rehearsed on the past");
                     self.say(ReasonCode::Headroom, text, &[("provided_rps", provided)]);
