@@ -21,8 +21,8 @@ const USUALS: [f64; 9] = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 /// Multiples of the present demand beside a quantile of the peak.
 const LEVELS_BESIDE_PEAK: [f64; 2] = [0.95, 1.1];
 /// Quantiles of the peak.
-const PEAKS: [f64; 14] =
-    [0.5, 0.65, 0.75, 0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99, 0.995, 0.998, 0.999];
+const PEAKS: [f64; 15] =
+    [0.3, 0.5, 0.65, 0.75, 0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99, 0.995, 0.998, 0.999];
 /// How the risk goes with what is at stake: see [`Stance::tilt`].
 const TILTS: [f64; 3] = [0.0, 0.5, 1.0];
 /// Multiples of the policy's hold.

@@ -193,6 +193,7 @@ impl Serving {
         let (stance, peak) = (self.stance(now).copied(), self.peak_after(&observed, now));
         let provision = stance.as_ref().zip(self.provided.as_ref()).map(|(rehearsed, provided)| Provision {
             stance: &rehearsed.stance,
+            expected: rehearsed.missed,
             usual: provided.usual,
             peak: peak.as_ref(),
         });

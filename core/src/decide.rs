@@ -50,6 +50,8 @@ pub struct Inputs<'a> {
 pub struct Provision<'a> {
     /// The stance in use.
     pub stance: &'a Stance,
+    /// Share of requests that the stance missed in the rehearsal.
+    pub expected: f64,
     /// The usual demand, in requests per second.
     pub usual: f64,
     /// The peak until a replica ordered now could be ready; `None`: no opinion.

@@ -46,6 +46,8 @@ impl Deciding<'_> {
             risk.account.since.get_or_insert(self.now);
             risk.account.ended = risk.account.ended * keep + ended;
             risk.account.missed = risk.account.missed * keep + missed;
+            let expected = self.inputs.provision.map_or(budget, |provision| provision.expected);
+            risk.account.expected = risk.account.expected * keep + ended * expected.clamp(0.0, 1.0);
         }
         if risk.ended >= ENDED_MIN {
             let share = risk.missed / risk.ended;

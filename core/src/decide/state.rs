@@ -14,8 +14,12 @@ const REQUIREMENTS_MAX: usize = 600;
 /// Requests from which on the account of the budget says something, and the time after which it is taken at its word.
 const ACCOUNT_MIN: f64 = 1000.0;
 const ACCOUNT_FULL_S: f64 = 86_400.0;
-/// Bounds of the allowance: a quiet day does not make the next one reckless, nor a bad one extravagant.
-const ALLOWANCE: [f64; 2] = [0.3, 2.0];
+/// Bounds of what is left of the budget: a quiet day does not make the next one reckless, nor a bad one extravagant.
+const LEFT: [f64; 2] = [0.3, 2.0];
+/// Bounds of what rehearsals foretold against what came true.
+const FORETOLD: [f64; 2] = [0.5, 2.5];
+/// Days that the foretelling is believed for before it was ever checked.
+const DOUBT_DAYS: f64 = 0.3;
 const HOUR: Duration = Duration::from_secs(3600);
 /// Most changes remembered for the limit per hour; the policy's own limit is far below.
 const CHANGES_MAX: usize = 4096;
@@ -77,6 +81,8 @@ pub struct Risk {
 pub(super) struct Account {
     pub(super) ended: f64,
     pub(super) missed: f64,
+    /// What the rehearsals of the stances in use foretold.
+    pub(super) expected: f64,
     pub(super) since: Option<Timestamp>,
 }
 
@@ -119,8 +125,10 @@ impl State {
         self.requirements.iter().filter(|(at, _)| now.since(*at) <= window).max_by_key(|(_, n)| *n).copied()
     }
 
-    /// What may be missed from now on, as a multiple of the budget: 1 while little is known; more where the days behind have missed
-    /// less than they might, and less where they have missed more.
+    /// What a stance may have missed in its rehearsal, as a multiple of the budget: 1 while little is known.
+    ///
+    /// More where the days behind have missed less than they might, and less where they have missed more; and more where
+    /// rehearsals have foretold more than came true, because the past is known only by its steps, and less where they foretold less.
     #[must_use]
     pub fn allowance(&self, budget: f64, now: Timestamp) -> f64 {
         let account = &self.risk.account;
@@ -129,7 +137,11 @@ impl State {
         };
         let known = (now.since(since).as_secs_f64() / ACCOUNT_FULL_S).min(1.0);
         let spent = account.missed / account.ended / budget;
-        (1.0 + known * (1.0 - spent)).clamp(ALLOWANCE[0], ALLOWANCE[1])
+        let left = (1.0 + known * (1.0 - spent)).clamp(LEFT[0], LEFT[1]);
+        // As if a day had come true as foretold, before the first one has.
+        let doubt = budget * account.ended * DOUBT_DAYS / known.max(0.05);
+        let foretold = (account.expected + doubt) / (account.missed + doubt);
+        left * foretold.clamp(FORETOLD[0], FORETOLD[1])
     }
 
     /// The size last decided, if any.

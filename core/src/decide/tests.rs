@@ -337,7 +337,7 @@ fn a_rehearsed_stance_gives_headroom_quantile_and_hold() {
     let stance = Stance { level: 1.5, usual: 0.5, peak: None, tilt: 0.0, hold: Duration::from_secs(300) };
     let peak = Quantiles::new(LEVELS.map(|level| 100.0 * level)).unwrap();
     let decide_with = |stance: &Stance, state: &State, observed: &Observed, now| {
-        let provision = Provision { stance, usual: 20.0, peak: Some(&peak) };
+        let provision = Provision { stance, expected: 0.01, usual: 20.0, peak: Some(&peak) };
         decide(&Inputs { provision: Some(provision), ..inputs(&policy, observed, None) }, state, now)
     };
     let (plan, _) = decide_with(&stance, &State::default(), &observed, T0);
