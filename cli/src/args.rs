@@ -222,11 +222,19 @@ Examples:
   tidegate forecast load.csv
   tidegate forecast load.csv.gz --unit req/min --step 1m --season 1d --season 7d --output csv
   tidegate forecast load.csv --plot --html forecast.html
+  tidegate forecast --origins origins.csv --series buckets > forecasts.csv
 
 The file has a header with a column `timestamp_s` (seconds) and a column `value`.")]
 pub(crate) struct ForecastArgs {
     /// The series: CSV with `timestamp_s,value`, also gzipped.
-    pub(crate) file: PathBuf,
+    #[arg(required_unless_present = "origins")]
+    pub(crate) file: Option<PathBuf>,
+    /// For scoring: forecast from each origin in this CSV file (`series,origin,bucket_s,steps`), knowing nothing later; prints CSV.
+    #[arg(long, value_name = "FILE", requires = "series", conflicts_with_all = ["file", "plot", "html", "step"])]
+    pub(crate) origins: Option<PathBuf>,
+    /// The folder with `SERIES.csv` (`index,timestamp_s,value`) for each series in the file of origins.
+    #[arg(long, value_name = "DIR", requires = "origins")]
+    pub(crate) series: Option<PathBuf>,
     /// Unit of the values.
     #[arg(long, value_name = "UNIT", default_value = "req/s")]
     pub(crate) unit: crate::trace::Unit,

@@ -9,3 +9,10 @@ pub(crate) fn now() -> Timestamp {
     let millis = since.map_or(0, |since| since.as_millis());
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
+
+/// A point in time to measure from; says nothing of the date.
+pub(crate) fn monotonic() -> std::time::Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock module")]
+    let now = std::time::Instant::now();
+    now
+}

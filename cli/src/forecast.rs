@@ -1,5 +1,7 @@
 //! `tidegate forecast`: quantiles of the next hours of a series in a file.
 
+mod origins;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -22,7 +24,12 @@ const PLOT_COLUMNS: usize = 96;
 const PLOT_ROWS: usize = 16;
 
 pub(crate) fn run(args: &ForecastArgs) -> anyhow::Result<()> {
-    let points = trace::read(&args.file, args.unit)?;
+    if let Some((origins, folder)) = args.origins.as_ref().zip(args.series.as_ref()) {
+        let seasons: Vec<_> = args.season.iter().map(|season| season.get()).collect();
+        return origins::run(origins, folder, &seasons);
+    }
+    let file = args.file.as_ref().context("a file is needed")?;
+    let points = trace::read(file, args.unit)?;
     let series = series_of(&points, args)?;
     let fitted = predictor(args, series.step())?.fit(&series);
     let Some(forecast) = fitted.predict(Signal::RequestsPerSecond, series.end()) else {

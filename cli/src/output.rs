@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::Output;
@@ -29,6 +30,14 @@ pub(crate) fn print(
         }
     };
     unless_closed(written)
+}
+
+/// A bar on stderr for long work; nothing where stderr is no terminal.
+pub(crate) fn progress(all: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(all);
+    let style = format!("{{wide_bar}} {{pos}} of {{len}} {what}, {{eta}} left");
+    bar.set_style(ProgressStyle::with_template(&style).expect("the template is right"));
+    bar
 }
 
 /// Prints text.
