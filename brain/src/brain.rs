@@ -314,6 +314,12 @@ impl Brain {
         self.serving().and_then(|serving| serving.stance(now))
     }
 
+    /// The stances of the last rehearsal that no other beats in both cost and misses, cheapest first.
+    #[must_use]
+    pub fn front(&self) -> &[Rehearsed] {
+        self.serving().map_or(&[], Serving::front)
+    }
+
     /// Time from a decision to a ready replica.
     #[must_use]
     pub fn lead(&self) -> Option<Lead> {

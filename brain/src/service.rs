@@ -1,52 +1,115 @@
 //! How long a request is served for, by Little's law (Little, *Operations Research* 9, 1961): requests being served on average,
 //! over requests served per second. It holds at any load and needs no latencies; with the number that one replica serves at a
 //! time it says what replicas carry, before a single request had to be late to show it.
+//!
+//! Where requests are served together, as in the continuous batching of language models, each takes longer the more there are
+//! beside it: an iteration costs a fixed time and a little for each. So the time is learned as a line over the requests that a
+//! replica has, and read where the replica is full. For a service that takes its time whatever else goes on, the line is flat.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::{Capacity, CapacitySource, Slo, Timestamp};
 
+/// Looks are joined to windows of this length: requests that end in a short one did not begin in it.
+const WINDOW: Duration = Duration::from_secs(30);
 /// Requests from which on the mean says something.
 const ENDED_MIN: f64 = 100.0;
 /// Evidence fades with this half-life: software and traffic mixes change.
-const HALF_LIFE: Duration = Duration::from_secs(1800);
+const HALF_LIFE: Duration = Duration::from_secs(3600);
 /// Share of the budget that may be lost to chance alone, at a size that carries the load.
 const CHANCE_SHARE: f64 = 0.2;
 /// Squared coefficient of variation assumed of service times; arrivals are taken to be independent.
 const SERVICE_VARIATION: f64 = 0.6;
 /// Kept free of what is measured.
 const MARGIN: f64 = 0.02;
+/// Below this determinant, relative to the product of its diagonal, loads were too alike to tell a slope from a level.
+const SPREAD_MIN: f64 = 0.002;
 
-/// Request-seconds served, and requests that ended; both fade.
+/// What was seen of requests being served, fading: sums for the mean, and for the line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct ServiceTime {
+    open: Window,
     busy_s: f64,
     ended: f64,
+    /// Of `x` = ended per second, `z` = `x` × requests in a replica, `f` = requests being served: `xx`, `xz`, `zz`, `xf`, `zf`.
+    sums: [f64; 5],
     faded_at: Option<Timestamp>,
 }
 
+/// Sums over the window that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Window {
+    seconds: f64,
+    busy_s: f64,
+    ended: f64,
+    replica_s: f64,
+}
+
 impl ServiceTime {
-    /// Takes in a window in which `in_flight` requests were served on average and `completed` ended.
-    pub(crate) fn ingest(&mut self, at: Timestamp, window: Duration, in_flight: f64, completed: f64) {
+    /// Takes in a window in which `in_flight` requests were served on average by `ready` replicas, and `completed` ended.
+    pub(crate) fn ingest(
+        &mut self,
+        at: Timestamp,
+        window: Duration,
+        in_flight: f64,
+        completed: f64,
+        ready: u32,
+    ) {
         let sound = in_flight.is_finite() && in_flight >= 0.0 && completed.is_finite() && completed >= 0.0;
-        if !sound {
+        if !sound || ready == 0 {
             return;
         }
-        let elapsed = at.since(*self.faded_at.get_or_insert(at));
-        if elapsed >= Duration::from_secs(60) {
-            let keep = (-elapsed.as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2();
-            self.busy_s *= keep;
-            self.ended *= keep;
-            self.faded_at = Some(at);
+        let seconds = window.as_secs_f64();
+        self.open.seconds += seconds;
+        self.open.busy_s += in_flight * seconds;
+        self.open.ended += completed;
+        self.open.replica_s += f64::from(ready) * seconds;
+        if self.open.seconds >= WINDOW.as_secs_f64() || self.ended < ENDED_MIN {
+            self.close(at);
         }
-        self.busy_s += in_flight * window.as_secs_f64();
-        self.ended += completed;
+    }
+
+    fn close(&mut self, at: Timestamp) {
+        let window = std::mem::take(&mut self.open);
+        let elapsed = at.since(*self.faded_at.get_or_insert(at));
+        let keep = (-elapsed.as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2();
+        self.faded_at = Some(at);
+        self.busy_s = self.busy_s * keep + window.busy_s;
+        self.ended = self.ended * keep + window.ended;
+        let (x, f) = (window.ended / window.seconds, window.busy_s / window.seconds);
+        let z = x * window.busy_s / window.replica_s;
+        for (sum, term) in self.sums.iter_mut().zip([x * x, x * z, z * z, x * f, z * f]) {
+            *sum = *sum * keep + term;
+        }
     }
 
     /// Mean seconds that a request is served; `None` while too few ended.
     pub(crate) fn mean_s(&self) -> Option<f64> {
         (self.ended >= ENDED_MIN && self.busy_s > 0.0).then(|| self.busy_s / self.ended)
+    }
+
+    /// Seconds that a request is served in a replica that has `requests` of them: the line, where loads differed enough for one.
+    fn seconds_at(&self, requests: f64) -> Option<f64> {
+        let mean_s = self.mean_s()?;
+        let [xx, xz, zz, xf, zf] = self.sums;
+        let determinant = xx * zz - xz * xz;
+        if determinant < SPREAD_MIN * xx * zz {
+            return Some(mean_s);
+        }
+        let slope = ((xx * zf - xz * xf) / determinant).max(0.0);
+        let level = ((xf - slope * xz) / xx).max(0.0);
+        // Never less than what was seen on average: more requests side by side do not make each faster.
+        Some((level + slope * requests).max(mean_s))
+    }
+
+    /// Longest wait within the objective. One that is shorter than a request takes speaks of its beginning.
+    pub(crate) fn slack_s(&self, slo: &Slo) -> f64 {
+        let latency_s = slo.latency.get().as_secs_f64();
+        match self.mean_s() {
+            Some(mean_s) if mean_s < latency_s => latency_s - mean_s,
+            _ => latency_s,
+        }
     }
 
     /// What replicas that serve `concurrency` requests at a time carry within the objective.
@@ -55,11 +118,12 @@ impl ServiceTime {
     /// `(1 + c²) / 2` over the rate that is left free (Kingman, 1962; Allen, *Probability, Statistics, and Queueing Theory*, §5.3),
     /// so what must be left free does not grow with the pool.
     pub(crate) fn capacity(&self, concurrency: u32, slo: &Slo) -> Option<Capacity> {
-        let mean_s = self.mean_s()?;
-        let mid = f64::from(concurrency.max(1)) / mean_s;
-        let slack_s = (slo.latency.get().as_secs_f64() - mean_s).max(mean_s / 4.0);
+        let full = f64::from(concurrency.max(1));
+        let mid = full / self.seconds_at(full)?;
         let chance = (CHANCE_SHARE * slo.budget()).clamp(1e-6, 0.5);
-        let spare = -chance.ln() / slack_s * (1.0 + SERVICE_VARIATION) / 2.0;
+        let spare = -chance.ln() / self.slack_s(slo).max(1e-3) * (1.0 + SERVICE_VARIATION) / 2.0;
+        // What is left free for chance is at most the half of one replica.
+        let spare = spare.min(mid / 2.0);
         Some(Capacity { low: mid * (1.0 - MARGIN), mid, high: mid, spare, source: CapacitySource::Measured })
     }
 }
@@ -72,12 +136,14 @@ mod tests {
         serde_json::from_str(r#"{"latency":"2s","target":0.99}"#).unwrap()
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn what_replicas_carry_follows_from_what_is_being_served() {
         let mut service = ServiceTime::default();
         assert_eq!(service.capacity(4, &slo()), None);
         for second in 0..60 {
-            service.ingest(Timestamp::from_secs(second), Duration::from_secs(1), 10.0, 20.0);
+            service.ingest(Timestamp::from_secs(second), SECOND, 10.0, 20.0, 5);
         }
         let capacity = service.capacity(4, &slo()).unwrap();
         assert!((capacity.mid - 8.0).abs() < 1e-9, "four at a time for half a second: {capacity:?}");
@@ -86,10 +152,30 @@ mod tests {
     }
 
     #[test]
+    fn where_requests_slow_each_other_down_a_full_replica_is_foreseen_from_half_full_ones() {
+        let mut service = ServiceTime::default();
+        // A request takes 5 s alone, and 0.1 s more for each beside it.
+        for minute in 0..120u32 {
+            let in_one = f64::from(4 + minute * 7 % 29);
+            let ended = 3.0 * in_one / (5.0 + 0.1 * in_one);
+            service.ingest(
+                Timestamp::from_secs(i64::from(minute) * 60),
+                Duration::from_secs(60),
+                3.0 * in_one,
+                ended * 60.0,
+                3,
+            );
+        }
+        let capacity = service.capacity(64, &slo()).unwrap();
+        assert!((capacity.mid - 64.0 / 11.4).abs() < 0.05, "{capacity:?}");
+    }
+
+    #[test]
     fn absurd_looks_change_nothing() {
         let mut service = ServiceTime::default();
-        service.ingest(Timestamp::EPOCH, Duration::from_secs(1), f64::NAN, 1e9);
-        service.ingest(Timestamp::EPOCH, Duration::from_secs(1), 1.0, -5.0);
+        service.ingest(Timestamp::EPOCH, SECOND, f64::NAN, 1e9, 1);
+        service.ingest(Timestamp::EPOCH, SECOND, 1.0, -5.0, 1);
+        service.ingest(Timestamp::EPOCH, SECOND, 1.0, 5.0, 0);
         assert_eq!(service, ServiceTime::default());
     }
 }

@@ -99,7 +99,7 @@ impl Serving {
             self.count_misses(seen.at, flow);
             self.learn_capacity(seen, flow);
             if let Some(in_flight) = seen.in_flight {
-                self.service.ingest(seen.at, flow.window, in_flight, flow.completed);
+                self.service.ingest(seen.at, flow.window, in_flight, flow.completed, seen.replicas.ready);
             }
         }
         self.count_losses(seen);
@@ -234,6 +234,11 @@ impl Serving {
         self.provided.as_ref()?.repertoire.choose(allowed)
     }
 
+    /// All stances worth choosing from.
+    pub(crate) fn front(&self) -> &[Rehearsed] {
+        self.provided.as_ref().map_or(&[], |provided| provided.repertoire.front())
+    }
+
     /// The peak until a replica ordered now could be ready.
     fn peak_after(&self, observed: &Observed, now: Timestamp) -> Option<Quantiles> {
         let model = self.peak.as_ref()?;
@@ -287,14 +292,12 @@ impl Serving {
     }
 
     fn rehearsal(&self, capacity: Capacity) -> Rehearsal {
-        let served = self.service.mean_s().map_or(Duration::ZERO, Duration::from_secs_f64);
-        let latency = self.policy.slo.latency.get();
         Rehearsal {
             capacity,
             lead: self.lead.estimate(),
             bounds: self.policy.replicas,
             hold: self.policy.scaling.scale_down_hold.get(),
-            wait_max: latency.saturating_sub(served).max(latency / 8),
+            wait_max: Duration::from_secs_f64(self.service.slack_s(&self.policy.slo)),
         }
     }
 

@@ -159,14 +159,12 @@ fn policy(init: &Init, bounds: Bounds) -> anyhow::Result<ServingPolicy> {
         let span = Duration::try_from_secs_f64(s).ok().filter(|span| !span.is_zero());
         span.map(Span::from).with_context(|| format!("`{name}` is no length of time"))
     };
-    let (latency, concurrency) = match workload.slo {
-        Objective::Latency { latency_s } => (
-            seconds(latency_s, "slo.latency_s")?,
-            workload.replica.as_ref().and_then(|replica| replica.max_concurrency),
-        ),
-        // How long a request is served depends on how many are served beside it, so that the limit says little of what is carried.
-        Objective::Llm { ttft_s, .. } => (seconds(ttft_s, "slo.ttft_s")?, None),
+    let latency = match workload.slo {
+        Objective::Latency { latency_s } => seconds(latency_s, "slo.latency_s")?,
+        // What waits for its first token waits; how long a request then takes is measured.
+        Objective::Llm { ttft_s } => seconds(ttft_s, "slo.ttft_s")?,
     };
+    let concurrency = workload.replica.as_ref().and_then(|replica| replica.max_concurrency);
     let target = Ratio::new(workload.attainment_target).context("`attainment_target`")?;
     let scaling = match workload.start_up_hint_s {
         Some(hint) => Scaling { lead_time: seconds(hint, "start_up_hint_s")?, ..Scaling::default() },

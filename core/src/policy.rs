@@ -73,7 +73,7 @@ pub struct CapacityHint {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ForecastPolicy {
-    /// Off: size by what is seen alone.
+    /// Off: size by what is seen alone; nothing is forecast and nothing rehearsed.
     pub enabled: bool,
     /// Length of a forecast step.
     pub step: Span,
@@ -94,7 +94,7 @@ impl Default for ForecastPolicy {
 pub struct Scaling {
     /// Time from a decision to a ready replica, until it has been measured.
     pub lead_time: Span,
-    /// A smaller size must have been enough for this long before it is taken.
+    /// A smaller size must have been enough for this long before it is taken; for longer where the workload's past shows that it pays.
     pub scale_down_hold: Span,
     /// After a scale-up, no scale-down for this long.
     pub flap_window: Span,

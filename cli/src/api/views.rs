@@ -22,8 +22,8 @@ pub(crate) use forecast::{ForecastView, Point, SeriesView};
 pub(crate) use log::{LogLine, Logs};
 pub(crate) use summary::{Summary, WorkloadSummary};
 pub(crate) use workload::{
-    Bottleneck, Capacity, Condition, Demand, LeadTime, Replicas, Severity, SignalName, Slo, Standing,
-    Workload, WorkloadDetail, Workloads,
+    Bottleneck, Capacity, Condition, Demand, FrontPoint, LeadTime, Provision, Replicas, Severity, SignalName,
+    Slo, Standing, Workload, WorkloadDetail, Workloads,
 };
 
 /// The metrics page.

@@ -5,7 +5,8 @@ use tidegate_agent::export::Format;
 use tidegate_agent::logs::{self, LogClass, LogLevel};
 use tidegate_brain::Brain;
 use tidegate_core::{
-    Alert, AlertOutcome, CapacitySource, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId,
+    Alert, AlertOutcome, CapacitySource, Label, Metric, Policy, Rehearsed, Signal, Subject, Timestamp,
+    WorkloadId,
 };
 use tidegate_history::Aggregate;
 use tokio::sync::broadcast;
@@ -328,6 +329,7 @@ fn detail(machine: &Machine, workload: views::Workload, brain: &Brain) -> views:
             p90_s: Some(lead.p90.as_secs_f64()),
             starts: lead.starts,
         }),
+        provision: brain.stance(clock::now()).map(|chosen| provision(chosen, brain)),
         league: brain.league().iter().map(standing).collect(),
         evidence: evidence(&workload, brain),
         signals: signals
@@ -337,6 +339,29 @@ fn detail(machine: &Machine, workload: views::Workload, brain: &Brain) -> views:
         slo_latency_s: slo,
         address,
         workload,
+    }
+}
+
+/// The stance in use, in words and numbers.
+fn provision(chosen: &Rehearsed, brain: &Brain) -> views::Provision {
+    let stance = chosen.stance;
+    let mut text = format!("{} × the present demand", stance.level);
+    if stance.usual > 0.0 {
+        text += &format!(" + {} × the usual", stance.usual);
+    }
+    if let Some(p) = stance.peak {
+        text += &format!(", or the {p} quantile of the peak");
+    }
+    let point = |one: &Rehearsed| views::FrontPoint { replicas: one.replicas, miss_fraction: one.missed };
+    views::Provision {
+        text,
+        level: stance.level,
+        usual: stance.usual,
+        peak_quantile: stance.peak,
+        hold_s: stance.hold.as_secs_f64(),
+        rehearsed_replicas: chosen.replicas,
+        rehearsed_miss_fraction: chosen.missed,
+        front: brain.front().iter().map(point).collect(),
     }
 }
 

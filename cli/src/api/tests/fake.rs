@@ -315,6 +315,16 @@ impl Backend for Fake {
                 source: "learned".into(),
             }),
             lead_time: serve.then_some(LeadTime { p50_s: Some(7.9), p90_s: Some(12.4), starts: 23 }),
+            provision: serve.then(|| Provision {
+                text: "1 × the present demand, or the 0.95 quantile of the peak".into(),
+                level: 1.0,
+                usual: 0.0,
+                peak_quantile: Some(0.95),
+                hold_s: 120.0,
+                rehearsed_replicas: 4.2,
+                rehearsed_miss_fraction: 0.006,
+                front: vec![FrontPoint { replicas: 4.2, miss_fraction: 0.006 }],
+            }),
             league: if serve {
                 vec![
                     row("mix", Some(0.71), true),

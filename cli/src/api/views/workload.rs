@@ -102,6 +102,8 @@ pub(crate) struct WorkloadDetail {
     pub(crate) capacity: Option<Capacity>,
     /// Time from a decision to a ready replica; `null` while unknown.
     pub(crate) lead_time: Option<LeadTime>,
+    /// How the load is provided for; `null` before the first rehearsal.
+    pub(crate) provision: Option<Provision>,
     /// Forecasting models, best first.
     pub(crate) league: Vec<Standing>,
     /// Evidence for the bottleneck.
@@ -133,8 +135,38 @@ pub(crate) struct Capacity {
     /// What it might carry.
     pub(crate) high: Option<f64>,
     pub(crate) unit: String,
-    /// `hint` or `learned`.
+    /// `hint`, `learned` or `measured`.
     pub(crate) source: String,
+}
+
+/// How the load is provided for: the stance that was rehearsed on the workload's own past and chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Provision {
+    /// For people.
+    pub(crate) text: String,
+    /// Multiple of the present demand.
+    pub(crate) level: f64,
+    /// Multiple of the usual demand that is added.
+    pub(crate) usual: f64,
+    /// Quantile of the forecast peak; `null`: on this past, forecasts of the peak did not pay.
+    pub(crate) peak_quantile: Option<f64>,
+    /// A smaller size must have been enough for this long, in seconds.
+    pub(crate) hold_s: f64,
+    /// Mean replicas held in the rehearsal, starting ones included.
+    pub(crate) rehearsed_replicas: f64,
+    /// Share of requests that missed the objective in the rehearsal.
+    pub(crate) rehearsed_miss_fraction: f64,
+    /// What less or more replicas would have missed, cheapest first.
+    pub(crate) front: Vec<FrontPoint>,
+}
+
+/// One way to provide for the load that no other beats in both cost and misses.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub(crate) struct FrontPoint {
+    /// Mean replicas held.
+    pub(crate) replicas: f64,
+    /// Share of requests that missed the objective.
+    pub(crate) miss_fraction: f64,
 }
 
 /// Time from a decision to a ready replica.

@@ -73,7 +73,7 @@ function noWorkloads() {
 }
 
 function tiles(detail, summary) {
-  const { capacity, lead_time: lead, evidence } = detail;
+  const { capacity, lead_time: lead, provision, evidence } = detail;
   const training = detail.role === "training";
   const slo = ["Within objective", percent(detail.slo.attained), `target ${target(detail.slo.target)}`, standing(detail.slo)];
   const day = summary ?? {};
@@ -85,6 +85,8 @@ function tiles(detail, summary) {
   }
   return [slo, ["Requests", number(day.requests ?? null, 0), "last day of load"], ...shared,
     ["One replica carries", capacity ? quantity(capacity.mid, capacity.unit) : UNKNOWN, capacity ? `${number(capacity.low)}–${number(capacity.high)}, ${capacity.source}` : ""],
+    ["Provided for", provision ? `${number(provision.rehearsed_replicas, 1)} replicas` : UNKNOWN,
+      provision ? `rehearsed: ${percent(provision.rehearsed_miss_fraction)} late` : "not rehearsed yet", null, provision?.text],
     ["Lead time, p90", duration(lead?.p90_s ?? null), lead ? `${number(lead.starts, 0)} starts seen` : ""], limit];
 }
 
