@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tidegate_core::Metric;
 use tidegate_tests::servers::{Program, Tidegate, binary, http};
 use tidegate_tests::waiting;
 
@@ -124,14 +125,16 @@ async fn a_full_disk_is_told_once_and_room_again_is_used() {
     let mut filler = fs::File::create(&inside).expect("there is room at first");
     let full = std::io::copy(&mut std::io::repeat(7).take(64 << 20), &mut filler);
     assert!(full.is_err(), "the disk takes more than it has");
+    // An open file keeps its room also when it is removed.
+    drop(filler);
     waiting::until("the failure to be told", FULL_LIMIT, async || {
         program.errors().contains("the history cannot be written").then_some(())
     })
     .await;
     let page =
         http().get(format!("{url}/metrics")).send().await.expect("it answers").text().await.expect("text");
-    let failed = "tidegate_history_errors_total{cause=\"write\"}";
-    assert!(page.lines().any(|line| line.starts_with(failed) && !line.ends_with(" 0")), "{page}");
+    let failed = format!("{}{{cause=\"write\"}}", Metric::HistoryErrors.family().name);
+    assert!(page.lines().any(|line| line.starts_with(&failed) && !line.ends_with(" 0")), "{page}");
     let node = http().get(format!("{url}/api/v1/node")).send().await.expect("it answers");
     assert!(node.status().is_success(), "it goes on");
     fs::remove_file(&inside).expect("it is the test's own");
