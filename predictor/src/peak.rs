@@ -193,6 +193,13 @@ mod tests {
     }
 
     #[test]
+    fn a_week_of_minutes_takes_a_bounded_memory() {
+        let load = |t: usize| 40.0 + 20.0 * (steps(t) / 229.0).sin() + 60.0 * noise(t);
+        let (model, _) = PeakModel::fit(&config(), &series(load, 10_080)).unwrap();
+        assert!(model.size() < 1 << 20, "{} bytes", model.size());
+    }
+
+    #[test]
     fn the_future_is_not_read() {
         let load = |t: usize| 30.0 + 10.0 * noise(t);
         let (model, _) = PeakModel::fit(&config(), &series(load, 2000)).unwrap();
