@@ -51,7 +51,7 @@ pub(crate) enum Command {
     /// Let a simulator drive the brain through a recorded load: JSON lines on stdin and stdout.
     #[command(after_help = "\
 Examples:
-  policysim run --traces traces --model G --external 'tidegate replay'
+  tidegate replay < conversation.jsonl > plans.jsonl
 
 The protocol: `init` with the workload and its history is answered by `ready`, each `tick` by one `plan`.")]
     Replay,

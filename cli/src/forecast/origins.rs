@@ -71,7 +71,8 @@ fn at<'a, A, B>(asked: &'a [A], answers: &'a [B], place: usize) -> Option<(&'a A
 }
 
 fn read_origins(path: &Path) -> anyhow::Result<Vec<Asked>> {
-    let file = File::open(path).with_context(|| format!("failed to read {}", path.display()))?;
+    let file =
+        File::open(path).map_err(|error| Usage(format!("failed to read {}: {error}", path.display())))?;
     let mut asked = Vec::new();
     for row in csv::Reader::from_reader(file).deserialize() {
         let row: Asked = row.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
@@ -122,7 +123,8 @@ fn steps(text: &str) -> anyhow::Result<Vec<usize>> {
 fn read_series(path: &PathBuf, asked: &Asked) -> anyhow::Result<Series> {
     let step = Duration::try_from_secs_f64(asked.bucket_s).ok().filter(|step| !step.is_zero());
     let step = step.with_context(|| format!("`bucket_s` of {} is no length of time", asked.series))?;
-    let file = File::open(path).with_context(|| format!("failed to read {}", path.display()))?;
+    let file =
+        File::open(path).map_err(|error| Usage(format!("failed to read {}: {error}", path.display())))?;
     let mut points = Vec::new();
     for row in csv::Reader::from_reader(file).deserialize() {
         let bucket: Bucket = row.with_context(|| format!("{}", path.display()))?;
