@@ -1,10 +1,10 @@
 //! Learning apart from deciding: a lesson owns all that it needs, so that a loop can have it learned beside itself and go on
 //! with what it knew until then.
 
-use tidegate_core::{Quantiles, Repertoire, Series};
+use tidegate_core::{Quantiles, Series};
 use tidegate_predictor::{FittedPredictor, PeakConfig, PeakModel, Predictor, PredictorConfig};
 
-use crate::rehearsal::Rehearsal;
+use crate::rehearsal::{Findings, Rehearsal};
 
 /// A history from which a brain's models are to be fitted anew. Takes some tenths of a second: see [`Lesson::learn`].
 #[derive(Debug, Clone)]
@@ -21,15 +21,8 @@ pub struct Lesson {
 pub struct Learned {
     pub(crate) fitted: FittedPredictor,
     pub(crate) peak: Option<PeakModel>,
-    pub(crate) provided: Option<Provided>,
-}
-
-/// How to provide, as rehearsed.
-#[derive(Debug, Clone)]
-pub(crate) struct Provided {
-    pub(crate) repertoire: Repertoire,
-    /// The usual demand, requests per second.
-    pub(crate) usual: f64,
+    /// `None` where nothing could be rehearsed.
+    pub(crate) provided: Option<Findings>,
 }
 
 impl Lesson {
@@ -42,8 +35,7 @@ impl Lesson {
         if let Some(past) = past {
             said.splice(past.first.., past.said);
         }
-        let findings = self.rehearsal.and_then(|rehearsal| rehearsal.run(&self.series, &said));
-        let provided = findings.map(|found| Provided { repertoire: found.repertoire, usual: found.usual });
+        let provided = self.rehearsal.and_then(|rehearsal| rehearsal.run(&self.series, &said));
         Learned { fitted, peak, provided }
     }
 }

@@ -147,7 +147,7 @@ mod tests {
         }
         let capacity = service.capacity(4, &slo()).unwrap();
         assert!((capacity.mid - 8.0).abs() < 1e-9, "four at a time for half a second: {capacity:?}");
-        // One such replica meets 99 % at some 5 req/s, sixteen at some 123: M/M/c says 5.1 and 124.
+        // By the Erlang C formula (M/M/c), waits over 1.5 s are 0.2 % at 4.7 req/s for one such replica and at 124 for sixteen.
         assert_eq!([4.5, 5.4, 118.0, 122.5].map(|demand| capacity.replicas_for(demand)), [1, 2, 16, 17]);
     }
 

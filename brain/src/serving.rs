@@ -13,8 +13,8 @@ use crate::capacity::CapacityModel;
 use crate::demand::Demand;
 use crate::event::{Flow, Seen};
 use crate::lead::LeadTime;
-use crate::lesson::{Learned, Lesson, Provided};
-use crate::rehearsal::Rehearsal;
+use crate::lesson::{Learned, Lesson};
+use crate::rehearsal::{Findings, Rehearsal};
 use crate::service::ServiceTime;
 
 /// Steps of history kept for the models: three weeks of minutes.
@@ -51,7 +51,7 @@ pub(crate) struct Serving {
     pub(crate) service: ServiceTime,
     demand: Demand,
     peak: Option<PeakModel>,
-    provided: Option<Provided>,
+    provided: Option<Findings>,
     /// What the last rehearsal took a replica to carry, and its start to take, in seconds.
     rehearsed: Option<(f64, f64)>,
     fitted: Option<FittedPredictor>,
@@ -310,7 +310,8 @@ impl Serving {
         self.fitted = Some(fitted);
         self.forecast = None;
         self.peak = learned.peak;
-        self.provided = learned.provided;
+        // A lesson without a rehearsal takes nothing back.
+        self.provided = learned.provided.or(self.provided.take());
     }
 
     fn predictor(&self) -> PredictorConfig {

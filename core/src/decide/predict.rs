@@ -23,10 +23,13 @@ impl<'a> Deciding<'a> {
     /// The rehearsal has settled whether the peak's forecast pays, and at which quantile.
     fn provide_for_peak(&mut self, provision: Provision<'_>, capacity: Capacity) {
         let stance = provision.stance;
-        let demand = provision.peak.and_then(|peak| stance.provided_peak(peak, provision.usual));
-        let Some((p, demand)) = stance.peak.zip(demand) else {
+        let Some(p) = stance.peak else {
             let text = "on this workload's past, standing headroom did better than forecasts of the peak";
             return self.say(ReasonCode::ForecastDoesNotPay, text, &[]);
+        };
+        let demand = provision.peak.and_then(|peak| stance.provided_peak(peak, provision.usual));
+        let Some(demand) = demand else {
+            return self.say(ReasonCode::NoForecast, "nothing is known of the peak at present", &[]);
         };
         let n = capacity.replicas_for(demand);
         let window_s = self.lead_window().as_secs_f64();

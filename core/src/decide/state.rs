@@ -76,7 +76,7 @@ pub struct Risk {
     pub(super) account: Account,
 }
 
-/// What the objective allows to be missed, and what was.
+/// What the objective allows to be missed, and what was: of the last seconds of each minute, which stand for all.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Account {
     pub(super) ended: f64,

@@ -348,5 +348,11 @@ fn a_rehearsed_stance_gives_headroom_quantile_and_hold() {
     assert!(plan.has(ReasonCode::Predicted));
     let (held, state) = decide_with(&stance, &state, &seen(10, 15.0), after(299));
     assert_eq!(held.replicas, 10, "what was needed is held for as long as was rehearsed");
+    let blind =
+        Provision { stance: &Stance { peak: Some(0.95), ..stance }, expected: 0.01, usual: 20.0, peak: None };
+    let unknown = Inputs { provision: Some(blind), ..inputs(&policy, &observed, None) };
+    let plan = decide(&unknown, &State::default(), T0).0;
+    assert!(plan.has(ReasonCode::NoForecast) && !plan.has(ReasonCode::ForecastDoesNotPay));
+    assert_eq!(plan.replicas, 4, "headroom stands without a peak");
     assert!(decide_with(&stance, &state, &seen(10, 15.0), after(302)).0.replicas < 10);
 }
