@@ -22,6 +22,8 @@ use crate::training::Training;
 pub struct History {
     /// Arriving requests per second.
     pub demand: Option<Series>,
+    /// For language models, at the same steps: tokens per second of the prompts that arrived, and of the answers to them.
+    pub tokens: Option<[Series; 2]>,
 }
 
 /// What outlives a restart besides the history: learned quantities and the state of decisions.
@@ -55,7 +57,7 @@ impl Brain {
     #[must_use]
     pub fn new(id: WorkloadId, policy: Policy, history: History) -> Self {
         let kind = match policy {
-            Policy::Serving(policy) => Kind::Serving(Box::new(Serving::new(policy, history.demand))),
+            Policy::Serving(policy) => Kind::Serving(Box::new(Serving::new(policy, history))),
             Policy::Training(policy) => Kind::Training(Box::new(Training::new(policy))),
         };
         Self { id, kind, decisions: Decisions::default(), plan: None }

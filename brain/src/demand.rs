@@ -114,7 +114,7 @@ mod tests {
 
     fn flow(arrivals: f64) -> Option<Flow> {
         let window = Duration::from_secs(1);
-        Some(Flow { window, arrivals, completed: arrivals, ended: None, missed: None })
+        Some(Flow { window, arrivals, completed: arrivals, ended: None, missed: None, tokens: None })
     }
 
     #[test]

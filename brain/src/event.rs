@@ -18,6 +18,19 @@ pub struct Flow {
     pub ended: Option<f64>,
     /// Of these, outside the objective.
     pub missed: Option<f64>,
+    /// Tokens in and out; `None` where requests have none, or nobody counts them.
+    pub tokens: Option<Tokens>,
+}
+
+/// Tokens of a language model, over the same window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Of the prompts that arrived.
+    pub prompt: f64,
+    /// Made for the requests that were answered.
+    pub output: f64,
+    /// Mean seconds per output token after the first, of the requests that were answered.
+    pub per_output_token_s: Option<f64>,
 }
 
 /// One look at a serving workload. What is unknown is `None`, never zero.
@@ -33,6 +46,8 @@ pub struct Seen {
     pub in_flight: Option<f64>,
     /// Requests waiting.
     pub queued: Option<f64>,
+    /// Share of the replicas' memory for attention keys and values that is taken, 0 to 1; for language models.
+    pub kv_utilisation: Option<f64>,
     /// Replicas that ended by themselves since the last look.
     pub lost: u32,
     /// Replicas end again and again soon after their start.

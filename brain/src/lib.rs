@@ -20,7 +20,7 @@ mod training;
 
 pub use brain::{Brain, History, Snapshot};
 pub use capacity::CapacityModel;
-pub use event::{Event, Flow, Progress, ResizeOutcome, Seen};
+pub use event::{Event, Flow, Progress, ResizeOutcome, Seen, Tokens};
 pub use fleet::{Fleet, Planned};
 pub use lead::LeadTime;
 pub use lesson::{Learned, Lesson};

@@ -9,6 +9,7 @@ use tidegate_core::{
 };
 use tidegate_predictor::{FittedPredictor, PeakConfig, PeakModel, PredictorConfig};
 
+use crate::brain::History;
 use crate::capacity::CapacityModel;
 use crate::demand::Demand;
 use crate::event::{Flow, Seen};
@@ -64,9 +65,10 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn new(policy: ServingPolicy, history: Option<Series>) -> Self {
+    pub(crate) fn new(policy: ServingPolicy, history: History) -> Self {
         let step = policy.forecast.step.get();
         let mut series = history
+            .demand
             .filter(|series| series.step() == step)
             .unwrap_or_else(|| Series::new(Timestamp::EPOCH, step));
         series.keep_last(STEPS_MAX);

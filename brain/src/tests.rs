@@ -46,7 +46,7 @@ fn history(days: i64) -> History {
         let chance = f64::from(u32::try_from((k * 7919).rem_euclid(13)).unwrap()) - 6.0;
         Some(rate(k * 5 - days * DAY_S) * (1.0 + chance / 200.0))
     };
-    History { demand: Some(Series::from_values(start, STEP, (0..steps).map(value))) }
+    History { demand: Some(Series::from_values(start, STEP, (0..steps).map(value))), tokens: None }
 }
 
 fn look(second: i64, replicas: ReplicaCounts) -> Seen {
@@ -58,9 +58,19 @@ fn look(second: i64, replicas: ReplicaCounts) -> Seen {
         completed: served,
         ended: Some(arrivals),
         missed: Some(arrivals - served),
+        tokens: None,
     };
     let at = Timestamp::from_secs(second);
-    Seen { at, replicas, flow: Some(flow), in_flight: None, queued: Some(0.0), lost: 0, crash_loop: false }
+    Seen {
+        at,
+        replicas,
+        flow: Some(flow),
+        in_flight: None,
+        queued: Some(0.0),
+        kv_utilisation: None,
+        lost: 0,
+        crash_loop: false,
+    }
 }
 
 fn size(n: u32) -> ReplicaCounts {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use tidegate_brain::{Brain, Event, Flow, History, Seen};
+use tidegate_brain::{Brain, Event, Flow, History, Seen, Tokens};
 use tidegate_core::policy::{ForecastPolicy, Scaling};
 use tidegate_core::{
     Bounds, CapacityHint, Mode, Policy, Ratio, Rehearsed, ReplicaCounts, Series, ServingPolicy, Slo, Span,
@@ -74,8 +74,7 @@ impl Replay {
             Bounds { min: workload.replicas.min, max: workload.replicas.max.max(workload.replicas.min) };
         let id: WorkloadId = WorkloadId::local("workload").expect("the name is plain");
         let now = Timestamp::from_secs_f64(init.start_time).context("`start_time` is no time")?;
-        let history = History { demand: history(init) };
-        let brain = Brain::new(id, Policy::Serving(policy(init, bounds)?), history);
+        let brain = Brain::new(id, Policy::Serving(policy(init, bounds)?), history(init).unwrap_or_default());
         let mut replay = Self { brain, bounds, latest: now, counted_to: f64::NEG_INFINITY, stance: None };
         replay.brain.study();
         Ok(replay)
@@ -132,6 +131,11 @@ impl Replay {
                 completed: tick.completed.unwrap_or(0.0) * share,
                 ended: ended.map(|ended| ended * share),
                 missed: tick.slo_miss.map(|missed| missed * share),
+                tokens: tick.prompt_tokens.zip(tick.output_tokens).map(|(prompt, output)| Tokens {
+                    prompt: prompt * share,
+                    output: output * share,
+                    per_output_token_s: tick.tpot_mean_s,
+                }),
             })
         });
         let replicas = ReplicaCounts {
@@ -146,6 +150,7 @@ impl Replay {
             flow,
             in_flight: tick.in_flight,
             queued: tick.queued,
+            kv_utilisation: tick.kv_utilisation,
             lost: 0,
             crash_loop: false,
         }
@@ -159,10 +164,11 @@ fn policy(init: &Init, bounds: Bounds) -> anyhow::Result<ServingPolicy> {
         let span = Duration::try_from_secs_f64(s).ok().filter(|span| !span.is_zero());
         span.map(Span::from).with_context(|| format!("`{name}` is no length of time"))
     };
-    let latency = match workload.slo {
-        Objective::Latency { latency_s } => seconds(latency_s, "slo.latency_s")?,
-        // What waits for its first token waits; how long a request then takes is measured.
-        Objective::Llm { ttft_s } => seconds(ttft_s, "slo.ttft_s")?,
+    let (latency, per_output_token) = match workload.slo {
+        Objective::Latency { latency_s } => (seconds(latency_s, "slo.latency_s")?, None),
+        Objective::Llm { ttft_s, tpot_s } => {
+            (seconds(ttft_s, "slo.ttft_s")?, Some(seconds(tpot_s, "slo.tpot_s")?))
+        }
     };
     let concurrency = workload.replica.as_ref().and_then(|replica| replica.max_concurrency);
     let target = Ratio::new(workload.attainment_target).context("`attainment_target`")?;
@@ -173,7 +179,7 @@ fn policy(init: &Init, bounds: Bounds) -> anyhow::Result<ServingPolicy> {
     Ok(ServingPolicy {
         mode: Mode::Active,
         replicas: bounds,
-        slo: Slo { latency, target },
+        slo: Slo { latency, per_output_token, target },
         capacity: CapacityHint { requests_per_second: None, concurrency },
         forecast: ForecastPolicy::default(),
         scaling,
@@ -184,17 +190,27 @@ fn policy(init: &Init, bounds: Bounds) -> anyhow::Result<ServingPolicy> {
     })
 }
 
-/// Arrivals per second by the brain's step. Rows that are none, or not in order, are left out.
-fn history(init: &Init) -> Option<Series> {
+/// The load per second by the brain's step. Rows that are none, or not in order, are left out.
+fn history(init: &Init) -> Option<History> {
     let history = init.history.as_ref()?;
     let column = |name: &str| history.columns.iter().position(|column| column == name);
-    let (time, arrivals) = (column("t")?, column("arrivals")?);
+    let tokens = column("prompt_tokens").zip(column("output_tokens"));
+    Some(History {
+        demand: series(init, history, column("arrivals")?),
+        tokens: tokens.and_then(|(prompt, output)| {
+            Some([series(init, history, prompt)?, series(init, history, output)?])
+        }),
+    })
+}
+
+fn series(init: &Init, history: &message::Past, column: usize) -> Option<Series> {
+    let time = history.columns.iter().position(|column| column == "t")?;
     let step_s = history.step_s.filter(|step| step.is_finite() && *step > 0.0)?;
     let step = ForecastPolicy::default().step.get();
     let mut sums: BTreeMap<Timestamp, (f64, f64)> = BTreeMap::new();
     for row in &history.rows {
         let read = |at: usize| row.get(at).copied().flatten().filter(|value| value.is_finite());
-        let (Some(t), Some(count)) = (read(time), read(arrivals).filter(|count| *count >= 0.0)) else {
+        let (Some(t), Some(count)) = (read(time), read(column).filter(|count| *count >= 0.0)) else {
             continue;
         };
         let Some(at) = Timestamp::from_secs_f64(t).filter(|_| t < init.start_time) else { continue };

@@ -41,10 +41,14 @@ impl Bounds {
 
 /// The objective for requests.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Slo {
-    /// A request is in time when it is answered within this, waiting included.
+    /// A request is in time when it is answered within this, waiting included; where `perOutputToken` is given, when its first
+    /// token is.
     pub latency: Span,
+    /// For language models: mean time between the tokens of an answer, after the first, that a request in time does not exceed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_output_token: Option<Span>,
     /// Share of requests that are to be in time, for example 0.99.
     pub target: Ratio,
 }
@@ -380,6 +384,11 @@ impl ServingPolicy {
         let scaling = &self.scaling;
         let checks = [
             (self.slo.latency.get() > Duration::ZERO, "slo/latency", "must be longer than zero"),
+            (
+                self.slo.per_output_token.is_none_or(|span| span.get() > Duration::ZERO),
+                "slo/perOutputToken",
+                "must be longer than zero",
+            ),
             ((0.5..1.0).contains(&self.slo.target.get()), "slo/target", "must be from 0.5 to below 1"),
             (
                 rate.is_none_or(|r| r.is_finite() && r > 0.0),

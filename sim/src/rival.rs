@@ -144,7 +144,14 @@ impl Rival {
                     brain.ingest(Event::Started { at: now, start_up: service.lead });
                 }
                 let (ended, missed) = (Some(outcome.ended()), Some(outcome.missed));
-                let flow = Some(Flow { window, arrivals, completed: outcome.completed, ended, missed });
+                let flow = Some(Flow {
+                    window,
+                    arrivals,
+                    completed: outcome.completed,
+                    ended,
+                    missed,
+                    tokens: None,
+                });
                 let queued = Some(self.size.waiting());
                 brain.ingest(Event::Seen(Seen {
                     at: now,
@@ -152,6 +159,7 @@ impl Rival {
                     flow,
                     in_flight: None,
                     queued,
+                    kv_utilisation: None,
                     lost: 0,
                     crash_loop: false,
                 }));

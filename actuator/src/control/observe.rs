@@ -60,6 +60,7 @@ impl Observer {
             flow: None,
             in_flight: None,
             queued: None,
+            kv_utilisation: None,
             lost,
             crash_loop: eyes.managed.target.as_ref().is_some_and(|target| target.is_crash_looping()),
         };
@@ -98,6 +99,7 @@ impl Observer {
             completed: amount(completed),
             ended: missed.map(|_| amount(completed)),
             missed,
+            tokens: None,
         });
     }
 
@@ -153,6 +155,7 @@ fn flow_between(before: &GatewayStats, now: &GatewayStats) -> Option<Flow> {
         completed: count(now.completed.checked_sub(before.completed)?),
         ended: Some(count(now.judged.checked_sub(before.judged)?)),
         missed: Some(count(now.missed.checked_sub(before.missed)?)),
+        tokens: None,
     })
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Replica {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Objective {
     Latency { latency_s: f64 },
-    Llm { ttft_s: f64 },
+    Llm { ttft_s: f64, tpot_s: f64 },
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +74,10 @@ pub(super) struct Tick {
     pub(super) slo_miss: Option<f64>,
     pub(super) in_flight: Option<f64>,
     pub(super) queued: Option<f64>,
+    pub(super) prompt_tokens: Option<f64>,
+    pub(super) output_tokens: Option<f64>,
+    pub(super) tpot_mean_s: Option<f64>,
+    pub(super) kv_utilisation: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]

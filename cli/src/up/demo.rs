@@ -168,6 +168,7 @@ impl Demo {
             replicas: Bounds { min: 1, max: SLOTS - 1 },
             slo: Slo {
                 latency: Span::from(Duration::from_millis(500)),
+                per_output_token: None,
                 target: Ratio::new(0.99).expect("0.99 is a share"),
             },
             capacity: CapacityHint {

@@ -289,7 +289,7 @@ fn brain(setting: &Setting, store: &Store, now: Timestamp) -> Brain {
         Policy::Training(_) => None,
     };
     let demand = demand.and_then(trimmed);
-    let brain = Brain::new(setting.id.clone(), setting.policy.clone(), History { demand });
+    let brain = Brain::new(setting.id.clone(), setting.policy.clone(), History { demand, tokens: None });
     let kept = store.get_blob(&blob_key(&setting.id)).ok().flatten();
     match kept.and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok()) {
         Some(snapshot) => brain.restored(snapshot),
