@@ -1,110 +1,198 @@
-//! A simulated service: replicas that take their time to become ready, in front of a fluid queue.
+//! What one replica does with requests.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_core::{ReplicaCounts, Timestamp};
+use rand::{Rng, RngExt as _};
+use rand_distr::{Exp1, StandardNormal};
 
-use crate::queue::{FluidQueue, Outcome};
+use crate::load::Sizes;
+use crate::time::{Micros, micros_of};
 
-/// The service's fixed quantities.
+/// One replica, and the objective of its requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Service {
-    /// Requests per second that one replica serves.
-    pub capacity_rps: f64,
-    /// Time from an order to a ready replica.
-    pub lead: Duration,
-    /// Longest wait within the objective: its latency less the time a request takes when it is served at once.
-    pub wait_max: Duration,
-    /// A request that waits longer than this is dropped.
-    pub drop_after: Duration,
+pub enum Service {
+    /// Any service: so many requests at a time, each for its own time.
+    Generic(Generic),
+    /// A language model with continuous batching.
+    Llm(Llm),
 }
 
-/// Replicas by state, and what waits for them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Size {
-    ready: u32,
-    /// When each starting replica becomes ready, soonest first.
-    starting: VecDeque<Timestamp>,
-    queue: FluidQueue,
-}
-
-impl Size {
-    /// `ready` replicas and an empty queue.
+impl Service {
+    /// Requests per second of one replica that is never idle, for requests of these sizes.
     #[must_use]
-    pub fn new(ready: u32) -> Self {
-        Self { ready, starting: VecDeque::new(), queue: FluidQueue::default() }
+    pub fn full_rps(&self, sizes: Sizes) -> f64 {
+        match self {
+            Self::Generic(generic) => f64::from(generic.concurrency) / generic.time.mean_s(),
+            Self::Llm(llm) => llm.full_rps(sizes),
+        }
     }
 
-    /// Asks for `wanted` replicas: orders what is missing; gives up starting ones first, newest first.
-    pub fn set(&mut self, wanted: u32, now: Timestamp, service: &Service) {
-        while self.counts().supply() < wanted {
-            self.starting.push_back(now + service.lead);
+    /// Requests that one replica serves at a time, at most; for a language model as the memory for keys and values allows.
+    #[must_use]
+    pub fn concurrency(&self, sizes: Sizes) -> f64 {
+        match self {
+            Self::Generic(generic) => f64::from(generic.concurrency),
+            Self::Llm(llm) => llm.full_batch(sizes),
         }
-        while self.counts().supply() > wanted {
-            if self.starting.pop_back().is_none() {
-                self.ready -= 1;
+    }
+}
+
+/// A replica that serves requests side by side, undisturbed by each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Generic {
+    /// Requests served at a time, at least one.
+    pub concurrency: u32,
+    /// How long one is served.
+    pub time: ServiceTime,
+    /// A request is in time when waiting and service together take at most this.
+    pub latency: Duration,
+}
+
+impl Default for Generic {
+    /// Four at a time, half a second each, two seconds allowed.
+    fn default() -> Self {
+        Self { concurrency: 4, time: ServiceTime::default(), latency: Duration::from_secs(2) }
+    }
+}
+
+/// Distribution of the time that a request is served for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ServiceTime {
+    /// Lognormal, as measured service times mostly are.
+    Lognormal {
+        /// Mean before the cut, in seconds.
+        mean_s: f64,
+        /// Coefficient of variation.
+        cv: f64,
+        /// Longer times are cut to this many means.
+        cut: f64,
+    },
+    /// Exponential with this mean in seconds: what queueing theory has exact results for.
+    Exponential {
+        /// Mean in seconds.
+        mean_s: f64,
+    },
+}
+
+impl Default for ServiceTime {
+    fn default() -> Self {
+        Self::Lognormal { mean_s: 0.5, cv: 0.5, cut: 3.2 }
+    }
+}
+
+impl ServiceTime {
+    /// Mean in seconds (the cut, which takes next to nothing off, is left out).
+    #[must_use]
+    pub const fn mean_s(&self) -> f64 {
+        match self {
+            Self::Lognormal { mean_s, .. } | Self::Exponential { mean_s } => *mean_s,
+        }
+    }
+
+    /// Squared coefficient of variation.
+    #[must_use]
+    pub const fn variation(&self) -> f64 {
+        match self {
+            Self::Lognormal { cv, .. } => *cv * *cv,
+            Self::Exponential { .. } => 1.0,
+        }
+    }
+
+    /// How to draw from it.
+    pub(crate) fn sampler(&self) -> Sampler {
+        match *self {
+            Self::Lognormal { mean_s, cv, cut } => {
+                let sigma = (1.0 + cv * cv).ln().sqrt();
+                Sampler::Lognormal {
+                    mu: mean_s.ln() - sigma * sigma / 2.0,
+                    sigma,
+                    most: micros_of(cut * mean_s),
+                }
+            }
+            Self::Exponential { mean_s } => Sampler::Exponential { mean_s },
+        }
+    }
+}
+
+/// A distribution with its constants worked out. A time is at least a microsecond.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sampler {
+    Lognormal { mu: f64, sigma: f64, most: Micros },
+    Exponential { mean_s: f64 },
+}
+
+impl Sampler {
+    pub(crate) fn draw(self, rng: &mut impl Rng) -> Micros {
+        match self {
+            Self::Lognormal { mu, sigma, most } => {
+                let normal: f64 = rng.sample(StandardNormal);
+                micros_of((mu + sigma * normal).exp()).min(most).max(1)
+            }
+            Self::Exponential { mean_s } => {
+                let drawn: f64 = rng.sample(Exp1);
+                micros_of(drawn * mean_s).max(1)
             }
         }
     }
+}
 
-    /// Lets `step_s` pass, up to `now`; gives how many replicas became ready in it, and what became of requests.
-    pub fn step(&mut self, now: Timestamp, step_s: f64, arrivals: f64, service: &Service) -> (u32, Outcome) {
-        let mut started = 0;
-        while self.starting.front().is_some_and(|ready_at| *ready_at <= now) {
-            self.starting.pop_front();
-            started += 1;
+/// A replica of a language model that batches continuously: each iteration writes one token of every request that has been read,
+/// and reads a chunk of those that have not. Memory for a request is reserved when it is taken in; nothing is pre-empted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Llm {
+    /// Fixed time of an iteration, in seconds.
+    pub base_s: f64,
+    /// Further time for each request that is being written.
+    pub per_running_s: f64,
+    /// Further time for each prompt token that is read.
+    pub per_prefill_token_s: f64,
+    /// Most prompt tokens read in one iteration.
+    pub chunk: u32,
+    /// Most requests in a replica.
+    pub batch: u32,
+    /// Tokens, read and written, that the memory holds. A request larger than that takes all of it.
+    pub kv_tokens: u32,
+    /// Longest time to the first token within the objective.
+    pub ttft: Duration,
+    /// Longest mean time per further token within the objective.
+    pub tpot: Duration,
+}
+
+impl Default for Llm {
+    /// A model of some ten billion parameters on one large GPU.
+    fn default() -> Self {
+        Self {
+            base_s: 0.020,
+            per_running_s: 0.000_35,
+            per_prefill_token_s: 0.000_03,
+            chunk: 2048,
+            batch: 64,
+            kv_tokens: 160_000,
+            ttft: Duration::from_secs(2),
+            tpot: Duration::from_millis(60),
         }
-        self.ready += started;
-        let rate = f64::from(self.ready) * service.capacity_rps;
-        let (wait, drop) = (service.wait_max.as_secs_f64(), service.drop_after.as_secs_f64());
-        (started, self.queue.step(step_s, arrivals, rate, wait, drop))
-    }
-
-    /// Replicas by state; nothing drains, because fluid has no requests in flight.
-    #[must_use]
-    pub fn counts(&self) -> ReplicaCounts {
-        let starting = u32::try_from(self.starting.len()).unwrap_or(u32::MAX);
-        ReplicaCounts { wanted: self.ready + starting, ready: self.ready, starting, draining: 0 }
-    }
-
-    /// Requests waiting.
-    #[must_use]
-    pub fn waiting(&self) -> f64 {
-        self.queue.waiting()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SERVICE: Service = Service {
-        capacity_rps: 10.0,
-        lead: Duration::from_secs(5),
-        wait_max: Duration::from_millis(250),
-        drop_after: Duration::from_secs(30),
-    };
-
-    #[test]
-    fn a_replica_carries_load_only_after_the_lead_time() {
-        let at = Timestamp::from_secs;
-        let mut size = Size::new(1);
-        size.set(3, at(0), &SERVICE);
-        assert_eq!(size.step(at(4), 1.0, 0.0, &SERVICE).0, 0);
-        assert_eq!(
-            size.step(at(5), 1.0, 30.0, &SERVICE),
-            (2, Outcome { completed: 30.0, dropped: 0.0, missed: 0.0 })
-        );
-        size.set(1, at(6), &SERVICE);
-        assert_eq!(size.counts(), ReplicaCounts { wanted: 1, ready: 1, starting: 0, draining: 0 });
+impl Llm {
+    /// Length of an iteration in seconds.
+    #[must_use]
+    pub fn iteration_s(&self, running: u32, prefill_tokens: u32) -> f64 {
+        self.base_s
+            + self.per_running_s * f64::from(running)
+            + self.per_prefill_token_s * f64::from(prefill_tokens)
     }
 
-    #[test]
-    fn starting_replicas_are_given_up_first() {
-        let mut size = Size::new(2);
-        size.set(5, Timestamp::EPOCH, &SERVICE);
-        size.set(3, Timestamp::EPOCH, &SERVICE);
-        assert_eq!((size.counts().ready, size.counts().starting), (2, 1));
+    fn full_batch(&self, sizes: Sizes) -> f64 {
+        let each = (sizes.prompt_mean + sizes.output_mean).max(1.0);
+        (f64::from(self.kv_tokens) / each).clamp(1.0, f64::from(self.batch))
+    }
+
+    /// With B requests in it, an iteration takes a + b·B and writes B tokens; a request needs its output's share of that and the
+    /// reading of its prompt.
+    fn full_rps(&self, sizes: Sizes) -> f64 {
+        let batch = self.full_batch(sizes);
+        let token_s = (self.base_s + self.per_running_s * batch) / batch;
+        1.0 / (sizes.prompt_mean * self.per_prefill_token_s + sizes.output_mean * token_s)
     }
 }

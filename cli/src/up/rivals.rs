@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_actuator::GatewayStats;
 use tidegate_core::{Capacity, Lead, ServingPolicy, Timestamp, WorkloadId};
-use tidegate_sim::{Rival, RivalKind, Service, Totals};
+use tidegate_sim::fluid::{Rival, RivalKind, Service, Totals};
 
 /// Weight of a new reading of the time that a request takes when it need not wait.
 const SERVICE_WEIGHT: f64 = 0.1;

@@ -8,8 +8,8 @@ use tidegate_core::decide::HPA_TARGET_SHARE;
 use tidegate_core::hpa::{self, HpaState};
 use tidegate_core::{Policy, ServingPolicy, Timestamp, WorkloadId};
 
-use crate::queue::Outcome;
-use crate::service::{Service, Size};
+use crate::fluid::queue::Outcome;
+use crate::fluid::service::{Service, Size};
 
 /// Age of what an HPA sees through a metrics pipeline: scrape interval and adapter, as users report it.
 const HPA_METRIC_AGE: Duration = Duration::from_secs(30);

@@ -1,0 +1,267 @@
+//! The account of a simulation: by second for what scalers see, by minute and in total for the result.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tidegate_core::{Histogram, ReplicaCounts, Timestamp};
+
+use crate::run::{Minute, Run, Totals};
+use crate::scaler::Figures;
+use crate::time::{Micros, SECOND, seconds};
+
+/// Seconds kept for scalers: age and window of any pipeline.
+const SECONDS_KEPT: usize = 900;
+/// Buckets of latencies: as in [`Histogram`], 160 on either side of one second.
+const BUCKETS: usize = 321;
+
+/// One request's end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) arrived: Micros,
+    pub(crate) at: Micros,
+    pub(crate) late: bool,
+    pub(crate) output_tokens: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Second {
+    arrivals: u64,
+    completed: u64,
+    dropped: u64,
+    missed: u64,
+    /// Requests × microseconds.
+    in_flight: u64,
+    queued: u64,
+    /// Replicas × microseconds.
+    ready: u64,
+    held: u64,
+    latency: Micros,
+    prompt_tokens: u64,
+    output_tokens: u64,
+    backlog: u64,
+    /// Counters begin at zero again at its start.
+    reset: bool,
+}
+
+/// Sums over minutes that are not over yet are kept in the minute itself.
+#[derive(Debug)]
+pub(crate) struct Book {
+    start: Timestamp,
+    scored_from: Micros,
+    end: Micros,
+    now: Micros,
+    /// What holds now.
+    pub(crate) in_flight: u64,
+    pub(crate) queued: u64,
+    ready: u64,
+    held: u64,
+    open: Second,
+    /// The last seconds, newest last.
+    seconds: VecDeque<Second>,
+    totals: Totals,
+    minutes: Vec<Minute>,
+    latencies: Vec<u64>,
+    latency_sum: Micros,
+}
+
+impl Book {
+    pub(crate) fn new(start: Timestamp, scored_from: Micros, end: Micros) -> Self {
+        Self {
+            start,
+            scored_from,
+            end,
+            now: 0,
+            in_flight: 0,
+            queued: 0,
+            ready: 0,
+            held: 0,
+            open: Second::default(),
+            seconds: VecDeque::with_capacity(SECONDS_KEPT + 1),
+            totals: Totals::default(),
+            minutes: Vec::new(),
+            latencies: vec![0; BUCKETS],
+            latency_sum: 0,
+        }
+    }
+
+    /// Lets time pass up to `to`, within the second that is open.
+    pub(crate) fn pass(&mut self, to: Micros) {
+        let span = to.saturating_sub(self.now);
+        self.open.in_flight += self.in_flight * span;
+        self.open.queued += self.queued * span;
+        self.open.ready += self.ready * span;
+        self.open.held += self.held * span;
+        self.now = self.now.max(to);
+    }
+
+    /// The replicas that there are from now on.
+    pub(crate) fn replicas(&mut self, counts: ReplicaCounts) {
+        self.ready = u64::from(counts.ready);
+        self.held = u64::from(counts.held());
+    }
+
+    /// A request arrives. Those that come again after they were dropped count again.
+    pub(crate) fn arrived(&mut self, prompt_tokens: u32) {
+        self.open.arrivals += 1;
+        self.open.prompt_tokens += u64::from(prompt_tokens);
+        if self.now >= self.scored_from {
+            self.totals.arrived += 1;
+            let at = self.now;
+            if let Some(minute) = self.minute(at) {
+                minute.arrivals += 1;
+            }
+        }
+    }
+
+    pub(crate) fn completed(&mut self, ended: Ended) {
+        let latency = ended.at - ended.arrived;
+        self.open.completed += 1;
+        self.open.latency += latency;
+        self.open.output_tokens += u64::from(ended.output_tokens);
+        self.open.missed += u64::from(ended.late);
+        if ended.arrived >= self.scored_from {
+            self.totals.completed += 1;
+            self.latencies[bucket(latency)] += 1;
+            self.latency_sum += latency;
+            if ended.late {
+                self.miss(ended.arrived);
+            }
+        }
+    }
+
+    /// A request ends without an answer.
+    pub(crate) fn dropped(&mut self, arrived: Micros) {
+        self.open.dropped += 1;
+        self.open.missed += 1;
+        if arrived >= self.scored_from {
+            self.totals.dropped += 1;
+            self.miss(arrived);
+        }
+    }
+
+    fn miss(&mut self, arrived: Micros) {
+        self.totals.missed += 1;
+        if let Some(minute) = self.minute(arrived) {
+            minute.missed += 1;
+        }
+    }
+
+    /// The size asked for changes.
+    pub(crate) fn action(&mut self, from: u32, to: u32) {
+        if self.now >= self.scored_from {
+            self.totals.scale_ups += u64::from(to > from);
+            self.totals.scale_downs += u64::from(to < from);
+        }
+    }
+
+    /// Counters begin at zero again now.
+    pub(crate) fn reset_counters(&mut self) {
+        self.open.reset = true;
+    }
+
+    /// A second is over.
+    pub(crate) fn close_second(&mut self, wanted: u32) {
+        let second = Second { backlog: self.queued, ..std::mem::take(&mut self.open) };
+        let began = self.now.saturating_sub(SECOND);
+        if began >= self.scored_from && began < self.end {
+            self.totals.replica_seconds += seconds(second.held);
+            if let Some(minute) = self.minute(began) {
+                minute.replica_seconds += seconds(second.held);
+                minute.ready_seconds += seconds(second.ready);
+                minute.queued_max = minute.queued_max.max(second.backlog);
+                minute.wanted = wanted;
+            }
+        }
+        self.seconds.push_back(second);
+        if self.seconds.len() > SECONDS_KEPT {
+            self.seconds.pop_front();
+        }
+    }
+
+    /// The minute that holds a time; `None` outside what is scored.
+    fn minute(&mut self, at: Micros) -> Option<&mut Minute> {
+        let since = at.checked_sub(self.scored_from).filter(|_| at < self.end)?;
+        let index = usize::try_from(since / (60 * SECOND)).ok()?;
+        while self.minutes.len() <= index {
+            let offset = Duration::from_secs(60 * self.minutes.len() as u64);
+            let at = self.start + Duration::from_micros(self.scored_from) + offset;
+            self.minutes.push(Minute::new(at));
+        }
+        self.minutes.get_mut(index)
+    }
+
+    /// The figures of a window of `window` seconds that ended `age` seconds ago; `None` before one second of it has passed.
+    pub(crate) fn figures(&self, age: usize, window: usize) -> Option<Figures> {
+        let last = self.seconds.len().checked_sub(age)?;
+        let first = last.saturating_sub(window);
+        let mut sum = Second::default();
+        for second in self.seconds.range(first..last) {
+            if second.reset {
+                sum = Second {
+                    in_flight: sum.in_flight,
+                    queued: sum.queued,
+                    ready: sum.ready,
+                    ..Second::default()
+                };
+            }
+            sum.add(second);
+        }
+        let length = last - first;
+        (length > 0).then(|| sum.figures(length as u64))
+    }
+
+    pub(crate) fn finish(self, inside: u64) -> Run {
+        let half = i32::try_from(BUCKETS / 2).unwrap_or(i32::MAX);
+        let buckets = (-half..).zip(self.latencies);
+        Run {
+            totals: Totals { inside, ..self.totals },
+            minutes: self.minutes,
+            latency: Histogram::from_buckets(buckets, 0, seconds(self.latency_sum)),
+        }
+    }
+}
+
+impl Second {
+    fn add(&mut self, other: &Self) {
+        self.arrivals += other.arrivals;
+        self.completed += other.completed;
+        self.dropped += other.dropped;
+        self.missed += other.missed;
+        self.in_flight += other.in_flight;
+        self.queued += other.queued;
+        self.ready += other.ready;
+        self.latency += other.latency;
+        self.prompt_tokens += other.prompt_tokens;
+        self.output_tokens += other.output_tokens;
+        self.backlog = other.backlog;
+    }
+
+    fn figures(&self, length: u64) -> Figures {
+        let mean = |area: u64| seconds(area) / length as f64;
+        Figures {
+            window: Duration::from_secs(length),
+            arrivals: self.arrivals as f64,
+            completed: self.completed as f64,
+            dropped: self.dropped as f64,
+            missed: self.missed as f64,
+            in_flight: mean(self.in_flight),
+            queued: mean(self.queued),
+            backlog: self.backlog as f64,
+            ready: mean(self.ready),
+            latency_mean_s: (self.completed > 0).then(|| seconds(self.latency) / self.completed as f64),
+            prompt_tokens: self.prompt_tokens as f64,
+            output_tokens: self.output_tokens as f64,
+        }
+    }
+}
+
+/// Which bucket of a histogram of schema 3 a latency belongs to, counted from the lowest.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the indices in the same expression"
+)]
+fn bucket(latency: Micros) -> usize {
+    let index = (seconds(latency.max(1)).log2() * 8.0).ceil() + (BUCKETS / 2) as f64;
+    index.clamp(0.0, (BUCKETS - 1) as f64) as usize
+}

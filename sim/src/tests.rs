@@ -1,0 +1,105 @@
+//! The engine against theory and against itself.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidegate_core::{Bounds, Series, Timestamp};
+
+use crate::scalers::{Hpa, Metric, Static};
+use crate::theory::{erlang_c, waits_longer};
+use crate::*;
+
+fn world(rate_rps: f64, seconds: i64) -> World {
+    World {
+        load: Load::constant(rate_rps, Sizes::default()),
+        service: Service::Generic(Generic::default()),
+        drop_after: Duration::from_secs(30),
+        retries: None,
+        start_up: StartUp::MODEL,
+        bounds: Bounds { min: 0, max: 64 },
+        replicas: 2,
+        start: Timestamp::from_secs(1_700_000_000),
+        warm_up: Duration::from_secs(600),
+        end: Timestamp::from_secs(1_700_000_000 + seconds),
+        faults: Vec::new(),
+        seed: 7,
+    }
+}
+
+/// Replicas of one place with exponential service of a second.
+fn markov(servers: u32, load: f64, seconds: i64, latency: Duration) -> World {
+    let generic = Generic { concurrency: 1, time: ServiceTime::Exponential { mean_s: 1.0 }, latency };
+    World {
+        service: Service::Generic(generic),
+        replicas: servers,
+        drop_after: Duration::from_secs(100_000),
+        ..world(load * f64::from(servers), seconds)
+    }
+}
+
+#[test]
+fn waits_agree_with_erlang_c() {
+    for (servers, load) in [(1, 0.5), (1, 0.8), (4, 0.7), (8, 0.9), (24, 0.9), (48, 0.95)] {
+        // Enough arrivals that chance moves the mean wait by a few percent at most.
+        let world = markov(servers, load, 400_000, Duration::from_secs(3));
+        let run = simulate(&world, &mut Static(servers));
+        let mean = run.latency.sum() / run.totals.completed as f64;
+        let wait_exact = erlang_c(servers, load * f64::from(servers)) / (f64::from(servers) * (1.0 - load));
+        let wait = mean - 1.0;
+        assert!(
+            (wait / wait_exact - 1.0).abs() < 0.08 || (wait - wait_exact).abs() < 0.01,
+            "{servers} at {load}: waits {wait}, exact {wait_exact}"
+        );
+    }
+}
+
+#[test]
+fn the_share_that_waits_long_agrees_with_erlang_c() {
+    for (servers, load, wait) in [(1, 0.8, 4), (4, 0.9, 2), (24, 0.95, 1)] {
+        let time = ServiceTime::Exponential { mean_s: 1.0 };
+        let world = markov(servers, load, 400_000, Duration::from_secs(wait));
+        let Service::Generic(generic) = &world.service else { panic!("it is generic") };
+        let run = simulate(&world, &mut Static(servers));
+        let rate = load * f64::from(servers);
+        let late = crate::theory::late_share(generic, servers, rate);
+        let seen = run.totals.miss_fraction().unwrap();
+        assert!((seen / late - 1.0).abs() < 0.1, "{servers} at {load}: late {seen}, exact {late}");
+        assert!(late > waits_longer(time, servers, rate, Duration::from_secs(wait)));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_a_different_one() {
+    let run = |seed| {
+        simulate(
+            &World { seed, ..world(30.0, 3600) },
+            &mut Hpa::new(Metric::Requests, 6.0, Bounds { min: 1, max: 64 }),
+        )
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn the_hpa_follows_a_steady_load_to_its_target() {
+    let bounds = Bounds { min: 1, max: 64 };
+    let run = simulate(&world(48.0, 3600), &mut Hpa::new(Metric::Requests, 6.0, bounds));
+    let last = run.minutes.last().unwrap();
+    assert!((8..=9).contains(&last.wanted), "48 / 6 = 8, and up to 10 % more is tolerated: {}", last.wanted);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn every_request_has_one_end(rates in prop::collection::vec(0.0f64..60.0, 1..20), replicas in 0u32..6, seed: u64) {
+        let mut world = world(0.0, 1800);
+        let values = rates.iter().map(|rate| Some(*rate));
+        world.load = Load::rate(&Series::from_values(world.start, Duration::from_secs(60), values), Sizes::default());
+        world.seed = seed;
+        world.warm_up = Duration::ZERO;
+        let totals = simulate(&world, &mut Static(replicas)).totals;
+        prop_assert_eq!(totals.arrived, totals.completed + totals.dropped + totals.inside);
+        prop_assert_eq!(totals.inside, 0);
+        prop_assert!(totals.missed >= totals.dropped && totals.missed <= totals.arrived);
+    }
+}
