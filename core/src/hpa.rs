@@ -63,6 +63,9 @@ pub struct PodLook {
     pub missing: u32,
     /// What one pod is to carry; above zero.
     pub target: f64,
+    /// What a missing pod is taken to carry on the way down: for a `Pods` metric the target, for a `Resource` metric the whole request,
+    /// or the target where that is more.
+    pub missing_carries: f64,
     /// The present size.
     pub replicas: u32,
 }
@@ -78,8 +81,12 @@ pub fn recommend_pods(look: PodLook) -> u32 {
         let settled = (ratio - 1.0).abs() <= TOLERANCE;
         return if settled { look.replicas } else { replicas_ceil(ratio * f64::from(look.ready)) };
     }
+    // At the target exactly there is no direction in which missing pods could damp: they are left out.
+    if ratio == 1.0 {
+        return look.replicas;
+    }
     let unready = if ratio > 1.0 { look.unready } else { 0 };
-    let assumed = if ratio < 1.0 { look.target * f64::from(look.missing) } else { 0.0 };
+    let assumed = if ratio < 1.0 { look.missing_carries * f64::from(look.missing) } else { 0.0 };
     let pods = f64::from(look.ready + look.missing + unready);
     let damped = (look.total + assumed) / pods / look.target;
     let turned = (ratio > 1.0 && damped < 1.0) || (ratio < 1.0 && damped > 1.0);
@@ -128,6 +135,7 @@ mod tests {
             unready,
             missing,
             target,
+            missing_carries: target,
             replicas: ready + unready + missing,
         })
     }

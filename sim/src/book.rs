@@ -21,6 +21,8 @@ pub(crate) struct Ended {
     pub(crate) at: Micros,
     pub(crate) late: bool,
     pub(crate) output_tokens: u32,
+    /// Mean time per output token after the first, where there are any.
+    pub(crate) per_output_token: Option<Micros>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,7 +40,11 @@ struct Second {
     latency: Micros,
     prompt_tokens: u64,
     output_tokens: u64,
+    per_output_token: Micros,
+    /// Requests that made more than one token.
+    written: u64,
     backlog: u64,
+    kv_utilisation: Option<f64>,
     /// Counters begin at zero again at its start.
     reset: bool,
 }
@@ -119,6 +125,10 @@ impl Book {
         self.open.latency += latency;
         self.open.output_tokens += u64::from(ended.output_tokens);
         self.open.missed += u64::from(ended.late);
+        if let Some(span) = ended.per_output_token {
+            self.open.per_output_token += span;
+            self.open.written += 1;
+        }
         if ended.arrived >= self.scored_from {
             self.totals.completed += 1;
             self.latencies[bucket(latency)] += 1;
@@ -160,8 +170,8 @@ impl Book {
     }
 
     /// A second is over.
-    pub(crate) fn close_second(&mut self, wanted: u32) {
-        let second = Second { backlog: self.queued, ..std::mem::take(&mut self.open) };
+    pub(crate) fn close_second(&mut self, wanted: u32, kv_utilisation: Option<f64>) {
+        let second = Second { backlog: self.queued, kv_utilisation, ..std::mem::take(&mut self.open) };
         let began = self.now.saturating_sub(SECOND);
         if began >= self.scored_from && began < self.end {
             self.totals.replica_seconds += seconds(second.held);
@@ -233,7 +243,10 @@ impl Second {
         self.latency += other.latency;
         self.prompt_tokens += other.prompt_tokens;
         self.output_tokens += other.output_tokens;
+        self.per_output_token += other.per_output_token;
+        self.written += other.written;
         self.backlog = other.backlog;
+        self.kv_utilisation = other.kv_utilisation;
     }
 
     fn figures(&self, length: u64) -> Figures {
@@ -251,6 +264,9 @@ impl Second {
             latency_mean_s: (self.completed > 0).then(|| seconds(self.latency) / self.completed as f64),
             prompt_tokens: self.prompt_tokens as f64,
             output_tokens: self.output_tokens as f64,
+            per_output_token_s: (self.written > 0)
+                .then(|| seconds(self.per_output_token) / self.written as f64),
+            kv_utilisation: self.kv_utilisation,
         }
     }
 }

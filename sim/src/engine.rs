@@ -27,7 +27,12 @@ pub(crate) trait Engine {
     fn close(&mut self, slot: Slot) -> bool;
 
     /// A replica is gone, with the requests that it has.
-    fn lose(&mut self, now: Micros, slot: Slot, out: &mut Out);
+    fn lose(&mut self, slot: Slot, out: &mut Out);
+
+    /// Share of the memory for keys and values that is reserved, where there is such a memory.
+    fn kv_utilisation(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// What an engine tells.

@@ -55,6 +55,10 @@ pub struct Figures {
     pub prompt_tokens: f64,
     /// Output tokens of the requests that were answered; 0 for a generic service.
     pub output_tokens: f64,
+    /// Mean seconds per output token after the first, of the requests that were answered; `None` without any.
+    pub per_output_token_s: Option<f64>,
+    /// Share of the memory for keys and values that is reserved, at the end; `None` for a generic service.
+    pub kv_utilisation: Option<f64>,
 }
 
 impl Figures {
@@ -82,9 +86,11 @@ impl Figures {
             queued: nan,
             backlog: nan,
             ready: nan,
-            latency_mean_s: Some(nan),
+            latency_mean_s: self.latency_mean_s.map(|_| nan),
             prompt_tokens: nan,
             output_tokens: nan,
+            per_output_token_s: self.per_output_token_s.map(|_| nan),
+            kv_utilisation: self.kv_utilisation.map(|_| nan),
         }
     }
 }

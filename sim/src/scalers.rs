@@ -2,12 +2,20 @@
 //! defaults; what is a matter of choice, mostly the target, is an argument.
 
 mod hpa;
+mod keda;
+mod kpa;
 mod oracle;
+mod schedule;
 mod staffing;
+mod tidegate;
 
 pub use hpa::{Hpa, Metric};
+pub use keda::{Check, Fallback, Keda, KedaSettings, activation, reported};
+pub use kpa::{Kpa, KpaSettings, KpaState};
 pub use oracle::Oracle;
+pub use schedule::Schedule;
 pub use staffing::Staffing;
+pub use tidegate::Tidegate;
 
 use crate::scaler::{Look, Pipeline, Scaler};
 

@@ -119,7 +119,7 @@ impl<'a, E: Engine> Simulation<'a, E> {
                 FaultKind::LostReplicas(count) => {
                     for _ in 0..count {
                         let Some(slot) = self.pool.lose() else { break };
-                        self.engine.lose(self.now, slot, &mut self.out);
+                        self.engine.lose(slot, &mut self.out);
                         self.lost += 1;
                     }
                     // Whatever keeps the number of replicas puts new ones in their place.
@@ -256,7 +256,7 @@ impl<'a, E: Engine> Simulation<'a, E> {
         }
         self.now = end;
         self.out.book.pass(end);
-        self.out.book.close_second(self.pool.counts().wanted);
+        self.out.book.close_second(self.pool.counts().wanted, self.engine.kv_utilisation());
     }
 
     fn arrive(&mut self) {

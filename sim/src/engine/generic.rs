@@ -65,7 +65,8 @@ impl GenericEngine {
 
     fn end(&mut self, now: Micros, served: Served, out: &mut Out) {
         let late = served.ends - served.arrived > self.latency;
-        out.book.completed(Ended { arrived: served.arrived, at: served.ends, late, output_tokens: 0 });
+        let (arrived, at) = (served.arrived, served.ends);
+        out.book.completed(Ended { arrived, at, late, output_tokens: 0, per_output_token: None });
         out.book.in_flight -= 1;
         let replica = &mut self.replicas[served.slot as usize];
         replica.serving -= 1;
@@ -128,7 +129,7 @@ impl Engine for GenericEngine {
         self.replicas[slot].serving == 0
     }
 
-    fn lose(&mut self, _now: Micros, slot: Slot, out: &mut Out) {
+    fn lose(&mut self, slot: Slot, out: &mut Out) {
         self.replicas[slot] = Replica::default();
         self.places.retain(|place| *place as usize != slot);
         let all = std::mem::take(&mut self.serving).into_sorted_vec();

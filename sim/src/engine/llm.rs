@@ -196,9 +196,9 @@ impl LlmEngine {
         replica.requests -= 1;
         replica.reserved -= reserved;
         let first = written.first_token - arrived;
-        let further = u64::from(output_tokens - 1);
-        let late = first > self.ttft || now - written.first_token > self.tpot.saturating_mul(further);
-        out.book.completed(Ended { arrived, at: now, late, output_tokens });
+        let per_output_token = (now - written.first_token).checked_div(u64::from(output_tokens - 1));
+        let late = first > self.ttft || per_output_token.is_some_and(|span| span > self.tpot);
+        out.book.completed(Ended { arrived, at: now, late, output_tokens, per_output_token });
         out.book.in_flight -= 1;
     }
 
@@ -254,7 +254,7 @@ impl Engine for LlmEngine {
         self.replicas[slot].requests == 0
     }
 
-    fn lose(&mut self, _now: Micros, slot: Slot, out: &mut Out) {
+    fn lose(&mut self, slot: Slot, out: &mut Out) {
         let version = self.replicas[slot].stretch.version + 1;
         let stretch = Stretch { version, ..Stretch::default() };
         let lost = std::mem::replace(&mut self.replicas[slot], Replica { stretch, ..Replica::default() });
@@ -265,5 +265,12 @@ impl Engine for LlmEngine {
             out.book.in_flight -= 1;
             out.drop_request(inside.arrived, request, inside.tries);
         }
+    }
+
+    fn kv_utilisation(&self) -> Option<f64> {
+        let open = self.replicas.iter().filter(|replica| replica.is_open);
+        let (reserved, replicas) =
+            open.fold((0u64, 0u32), |(sum, n), replica| (sum + u64::from(replica.reserved), n + 1));
+        (replicas > 0).then(|| reserved as f64 / (f64::from(replicas) * f64::from(self.service.kv_tokens)))
     }
 }

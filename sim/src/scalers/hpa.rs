@@ -55,7 +55,8 @@ impl Hpa {
         let total = mean * f64::from(ready);
         let replicas = look.replicas.wanted;
         total.is_finite().then(|| {
-            recommend_pods(PodLook { total, ready, unready, missing, target: self.target, replicas })
+            let (target, missing_carries) = (self.target, self.target);
+            recommend_pods(PodLook { total, ready, unready, missing, target, missing_carries, replicas })
         })
     }
 }
