@@ -26,7 +26,7 @@ struct Bench {
     about: &'static str,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "forecast",
         package: "tidegate-predictor",
@@ -50,6 +50,14 @@ const BENCHES: [Bench; 6] = [
         binary: false,
         servers: &[],
         about: "MB/s of the exposition parser, time to encode 5,000 series",
+    },
+    Bench {
+        name: "sim",
+        package: "tidegate-sim",
+        example: "day",
+        binary: false,
+        servers: &[],
+        about: "seconds to simulate a day of 300 requests a second, by scaler",
     },
     Bench {
         name: "idle",
