@@ -1,4 +1,5 @@
-//! How fast a day of 300 requests a second is simulated, by scaler, on one core. Prints seconds and what came of it.
+//! How fast a day of 300 requests a second is simulated, by scaler, on one core. Prints seconds and what came of it. Arguments: names
+//! of scalers; without, all.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -31,7 +32,7 @@ fn world(service: Service, mean_rps: f64) -> World {
         retries: None,
         start_up: StartUp::MODEL,
         bounds: Bounds { min: 1, max: 100 },
-        replicas: 40,
+        replicas: 60,
         start,
         warm_up: Duration::ZERO,
         end: start + Duration::from_secs(86_400),
@@ -40,9 +41,13 @@ fn world(service: Service, mean_rps: f64) -> World {
     }
 }
 
-fn time(name: &str, world: &World, scaler: &mut dyn Scaler) {
+fn time<S: Scaler>(name: &str, world: &World, make: impl FnOnce() -> S) {
+    let mut names = std::env::args().skip(1).peekable();
+    if names.peek().is_some() && !names.any(|wanted| wanted == name) {
+        return;
+    }
     let began = Instant::now();
-    let totals = simulate(world, scaler).totals;
+    let totals = simulate(world, &mut make()).totals;
     let missed = 100.0 * totals.miss_fraction().unwrap_or(0.0);
     println!(
         "{name:<14} {:>6.2} s   {} requests, {missed:.3} % missed, {:.0} replica-hours, {} actions",
@@ -61,20 +66,18 @@ fn all(name: &str, world: &World, mean_rps: f64) {
     println!(
         "{name}: a day at {mean_rps} requests a second on average; one replica serves {full:.2} at most"
     );
-    time("static", world, &mut Static(world.replicas));
-    time("hpa", world, &mut Hpa::new(Metric::Requests, 0.7 * full, world.bounds));
-    time("keda", world, &mut Keda::new(KedaSettings::new(Metric::Requests, 0.7 * full, world.bounds)));
-    time("kpa", world, &mut Kpa::new(KpaSettings::new(0.7 * slots)));
-    if let Some(mut schedule) = Schedule::from_history(&week, 0.95, 1.2, full) {
-        time("schedule", world, &mut schedule);
-    }
-    time("oracle", world, &mut Oracle::new(world, target, 1.5));
+    time("static", world, || Static(world.replicas));
+    time("hpa", world, || Hpa::new(Metric::Requests, 0.7 * full, world.bounds));
+    time("keda", world, || Keda::new(KedaSettings::new(Metric::Requests, 0.7 * full, world.bounds)));
+    time("kpa", world, || Kpa::new(KpaSettings::new(0.7 * slots)));
+    time("schedule", world, || Schedule::from_history(&week, 0.95, 1.2, full).expect("the week has values"));
+    time("oracle", world, || Oracle::new(world, target, 1.5));
     let policy = Tidegate::policy(world, target);
-    let history = History { demand: Some(week), ..History::default() };
-    time("tidegate", world, &mut Tidegate::new(policy.clone(), history.clone(), Tidegate::PIPELINE));
-    let mut reactive = policy;
+    let history = History { demand: Some(week.clone()), ..History::default() };
+    time("tidegate", world, || Tidegate::new(policy.clone(), history.clone(), Tidegate::PIPELINE));
+    let mut reactive = policy.clone();
     reactive.forecast.enabled = false;
-    time("  no forecast", world, &mut Tidegate::new(reactive, history, Tidegate::PIPELINE));
+    time("reactive", world, || Tidegate::new(reactive, history.clone(), Tidegate::PIPELINE));
 }
 
 fn main() {

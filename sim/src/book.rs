@@ -11,8 +11,10 @@ use crate::time::{Micros, SECOND, seconds};
 
 /// Seconds kept for scalers: age and window of any pipeline.
 const SECONDS_KEPT: usize = 900;
-/// Buckets of latencies: as in [`Histogram`], 160 on either side of one second.
-const BUCKETS: usize = 321;
+/// Latencies are counted by their leading bits, five of them below the first: finer than the buckets of [`Histogram`], and found
+/// without a logarithm, of which a day would need millions.
+const LEADING_BITS: u32 = 5;
+const BUCKETS: usize = (64 - LEADING_BITS as usize + 1) << LEADING_BITS;
 
 /// One request's end.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,8 @@ pub(crate) struct Book {
     pub(crate) queued: u64,
     ready: u64,
     held: u64,
+    /// When `ready` and `held` last changed, or the second began.
+    replicas_since: Micros,
     open: Second,
     /// The last seconds, newest last.
     seconds: VecDeque<Second>,
@@ -81,6 +85,7 @@ impl Book {
             queued: 0,
             ready: 0,
             held: 0,
+            replicas_since: 0,
             open: Second::default(),
             seconds: VecDeque::with_capacity(SECONDS_KEPT + 1),
             totals: Totals::default(),
@@ -95,13 +100,20 @@ impl Book {
         let span = to.saturating_sub(self.now);
         self.open.in_flight += self.in_flight * span;
         self.open.queued += self.queued * span;
+        self.now = self.now.max(to);
+    }
+
+    /// Counts the replicas up to now: they change seldom, so they are not counted with every event.
+    fn count_replicas(&mut self) {
+        let span = self.now - self.replicas_since;
         self.open.ready += self.ready * span;
         self.open.held += self.held * span;
-        self.now = self.now.max(to);
+        self.replicas_since = self.now;
     }
 
     /// The replicas that there are from now on.
     pub(crate) fn replicas(&mut self, counts: ReplicaCounts) {
+        self.count_replicas();
         self.ready = u64::from(counts.ready);
         self.held = u64::from(counts.held());
     }
@@ -110,13 +122,6 @@ impl Book {
     pub(crate) fn arrived(&mut self, prompt_tokens: u32) {
         self.open.arrivals += 1;
         self.open.prompt_tokens += u64::from(prompt_tokens);
-        if self.now >= self.scored_from {
-            self.totals.arrived += 1;
-            let at = self.now;
-            if let Some(minute) = self.minute(at) {
-                minute.arrivals += 1;
-            }
-        }
     }
 
     pub(crate) fn completed(&mut self, ended: Ended) {
@@ -171,11 +176,14 @@ impl Book {
 
     /// A second is over.
     pub(crate) fn close_second(&mut self, wanted: u32, kv_utilisation: Option<f64>) {
+        self.count_replicas();
         let second = Second { backlog: self.queued, kv_utilisation, ..std::mem::take(&mut self.open) };
         let began = self.now.saturating_sub(SECOND);
         if began >= self.scored_from && began < self.end {
+            self.totals.arrived += second.arrivals;
             self.totals.replica_seconds += seconds(second.held);
             if let Some(minute) = self.minute(began) {
+                minute.arrivals += second.arrivals;
                 minute.replica_seconds += seconds(second.held);
                 minute.ready_seconds += seconds(second.ready);
                 minute.queued_max = minute.queued_max.max(second.backlog);
@@ -221,13 +229,10 @@ impl Book {
     }
 
     pub(crate) fn finish(self, inside: u64) -> Run {
-        let half = i32::try_from(BUCKETS / 2).unwrap_or(i32::MAX);
-        let buckets = (-half..).zip(self.latencies);
-        Run {
-            totals: Totals { inside, ..self.totals },
-            minutes: self.minutes,
-            latency: Histogram::from_buckets(buckets, 0, seconds(self.latency_sum)),
-        }
+        let counted = self.latencies.iter().enumerate().filter(|(_, count)| **count > 0);
+        let buckets = counted.map(|(index, count)| (histogram_index(index), *count));
+        let latency = Histogram::from_buckets(buckets, 0, seconds(self.latency_sum));
+        Run { totals: Totals { inside, ..self.totals }, minutes: self.minutes, latency }
     }
 }
 
@@ -271,13 +276,18 @@ impl Second {
     }
 }
 
-/// Which bucket of a histogram of schema 3 a latency belongs to, counted from the lowest.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to the indices in the same expression"
-)]
+/// Which bucket a latency is counted in.
 fn bucket(latency: Micros) -> usize {
-    let index = (seconds(latency.max(1)).log2() * 8.0).ceil() + (BUCKETS / 2) as f64;
-    index.clamp(0.0, (BUCKETS - 1) as f64) as usize
+    let shift = (Micros::BITS - latency.leading_zeros()).saturating_sub(LEADING_BITS + 1);
+    let index = (u64::from(shift) << LEADING_BITS) + (latency >> shift);
+    usize::try_from(index).unwrap_or(BUCKETS - 1).min(BUCKETS - 1)
+}
+
+/// Which bucket of a histogram of schema 3 the middle of a bucket belongs to.
+#[expect(clippy::cast_possible_truncation, reason = "the logarithm of a number of 64 bits is small")]
+fn histogram_index(index: usize) -> i32 {
+    let shift = (index >> LEADING_BITS).saturating_sub(1);
+    let leading = (index - (shift << LEADING_BITS)) as f64;
+    let middle = (leading + if shift > 0 { 0.5 } else { 0.0 }) * 2f64.powi(shift as i32);
+    ((middle.max(1.0) / 1e6).log2() * 8.0).ceil() as i32
 }

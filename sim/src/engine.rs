@@ -1,5 +1,6 @@
 //! What all replicas together do with requests. An engine knows requests and replicas, and nothing of who scales them.
 
+mod agenda;
 pub(crate) mod generic;
 mod line;
 pub(crate) mod llm;

@@ -42,8 +42,6 @@ mod scaler;
 pub mod scalers;
 mod service;
 mod simulate;
-#[cfg(test)]
-mod tests;
 pub mod theory;
 mod time;
 mod world;

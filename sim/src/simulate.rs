@@ -57,7 +57,8 @@ impl<'a, E: Engine> Simulation<'a, E> {
         let end = micros(world.end - world.start) / SECOND * SECOND;
         let warm_up = (micros(world.warm_up) / SECOND * SECOND).min(end);
         let sized = matches!(world.service, Service::Llm(_));
-        let mut arrivals = world.load.arrivals(world.start, world.end, world.seed, sized);
+        let until = world.start + Duration::from_micros(end);
+        let mut arrivals = world.load.arrivals(world.start, until, world.seed, sized);
         let next_arrival = arrivals.next();
         let mut simulation = Self {
             world,
@@ -222,41 +223,57 @@ impl<'a, E: Engine> Simulation<'a, E> {
             self.pool.drained(slot);
         }
         self.out.book.replicas(self.pool.counts());
-        if let Some(retries) = self.world.retries {
+        if let Some(retries) = self.world.retries.filter(|_| self.now < self.end) {
             let at = self.now + micros(retries.after);
             self.again.extend(self.out.again.drain(..).map(|(request, tries)| (at, request, tries)));
         }
+        // What is dropped after the end comes no more.
+        self.out.again.clear();
     }
 
     fn pass_second(&mut self) {
         let end = self.now + SECOND;
         loop {
-            let arrival = self.next_arrival.map_or(Micros::MAX, |(at, _)| at);
-            let within = self.engine.next().unwrap_or(Micros::MAX);
             let due = self.pool.next_due().unwrap_or(Micros::MAX);
             let again = self.again.front().map_or(Micros::MAX, |(at, ..)| *at);
-            let next = arrival.min(within).min(due).min(again);
-            if next >= end {
+            let limit = end.min(due).min(again);
+            if self.serve_until(limit) {
+                continue;
+            }
+            self.now = limit;
+            self.out.book.pass(limit);
+            if limit == end {
                 break;
+            } else if limit == due {
+                self.due();
+            } else {
+                self.come_again();
+            }
+        }
+        self.out.book.close_second(self.pool.counts().wanted, self.engine.kv_utilisation());
+    }
+
+    /// Lets requests arrive and be served up to `limit`; whether replicas or what comes again have changed before it.
+    fn serve_until(&mut self, limit: Micros) -> bool {
+        loop {
+            let arrival = self.next_arrival.map_or(Micros::MAX, |(at, _)| at);
+            let within = self.engine.next().unwrap_or(Micros::MAX);
+            let next = arrival.min(within);
+            if next >= limit {
+                return false;
             }
             self.now = next;
             self.out.book.pass(next);
             if next == within {
                 self.engine.advance(next, &mut self.out);
-            } else if next == due {
-                self.due();
-            } else if next == arrival {
-                self.arrive();
+                if !self.out.idle.is_empty() || !self.out.again.is_empty() {
+                    self.settle();
+                    return true;
+                }
             } else {
-                self.come_again();
-            }
-            if !self.out.idle.is_empty() || !self.out.again.is_empty() {
-                self.settle();
+                self.arrive();
             }
         }
-        self.now = end;
-        self.out.book.pass(end);
-        self.out.book.close_second(self.pool.counts().wanted, self.engine.kv_utilisation());
     }
 
     fn arrive(&mut self) {

@@ -1,12 +1,12 @@
 //! Replicas that serve a fixed number of requests at a time, each for a time of its own. The balancer is ideal: a request waits
 //! only while no replica has room.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use rand_chacha::ChaCha8Rng;
 
 use crate::book::Ended;
+use crate::engine::agenda::{Agenda, Ends};
 use crate::engine::line::{Line, Waiting};
 use crate::engine::{Engine, Out};
 use crate::load::{Request, SERVICE_STREAM, stream};
@@ -21,6 +21,12 @@ struct Served {
     slot: u32,
     arrived: Micros,
     tries: u8,
+}
+
+impl Ends for Served {
+    fn ends(&self) -> Micros {
+        self.ends
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,7 +44,7 @@ pub(crate) struct GenericEngine {
     replicas: Vec<Replica>,
     /// Free places of open replicas, the longest free first: that spreads requests.
     places: VecDeque<u32>,
-    serving: BinaryHeap<Reverse<Served>>,
+    serving: Agenda<Served>,
     line: Line<Micros>,
 }
 
@@ -51,7 +57,7 @@ impl GenericEngine {
             rng: stream(seed, SERVICE_STREAM),
             replicas: Vec::new(),
             places: VecDeque::new(),
-            serving: BinaryHeap::new(),
+            serving: Agenda::new(),
             line: Line::new(drop_after),
         }
     }
@@ -60,7 +66,7 @@ impl GenericEngine {
         let Waiting { arrived, tries, task, .. } = waiting;
         self.replicas[slot as usize].serving += 1;
         out.book.in_flight += 1;
-        self.serving.push(Reverse(Served { ends: now + task, slot, arrived, tries }));
+        self.serving.push(Served { ends: now + task, slot, arrived, tries });
     }
 
     fn end(&mut self, now: Micros, served: Served, out: &mut Out) {
@@ -84,7 +90,7 @@ impl GenericEngine {
 
 impl Engine for GenericEngine {
     fn next(&self) -> Option<Micros> {
-        let end = self.serving.peek().map(|served| served.0.ends);
+        let end = self.serving.first().map(|served| served.ends);
         match (end, self.line.next_drop()) {
             (Some(end), Some(drop)) => Some(end.min(drop)),
             (end, drop) => end.or(drop),
@@ -92,7 +98,7 @@ impl Engine for GenericEngine {
     }
 
     fn advance(&mut self, now: Micros, out: &mut Out) {
-        while let Some(Reverse(served)) = self.serving.peek().copied().filter(|served| served.0.ends <= now) {
+        while let Some(served) = self.serving.first().copied().filter(|served| served.ends <= now) {
             self.serving.pop();
             self.end(now, served, out);
         }
@@ -132,14 +138,9 @@ impl Engine for GenericEngine {
     fn lose(&mut self, slot: Slot, out: &mut Out) {
         self.replicas[slot] = Replica::default();
         self.places.retain(|place| *place as usize != slot);
-        let all = std::mem::take(&mut self.serving).into_sorted_vec();
-        for Reverse(served) in all.into_iter().rev() {
-            if served.slot as usize == slot {
-                out.book.in_flight -= 1;
-                out.drop_request(served.arrived, Request::default(), served.tries);
-            } else {
-                self.serving.push(Reverse(served));
-            }
+        for served in self.serving.take(|served| served.slot as usize == slot) {
+            out.book.in_flight -= 1;
+            out.drop_request(served.arrived, Request::default(), served.tries);
         }
     }
 }

@@ -30,14 +30,28 @@ struct Writing {
     inside: Inside,
 }
 
-#[derive(Debug, Default)]
-struct Replica {
+/// What routing looks at, apart from the rest so that it finds all replicas side by side.
+#[derive(Debug, Clone, Copy, Default)]
+struct Burden {
     is_open: bool,
     requests: u32,
     reserved: u32,
+    /// Prompt tokens not read yet, and how many chunks that makes.
+    unread: u32,
+    chunks: u32,
+}
+
+impl Burden {
+    const fn set_unread(&mut self, unread: u32, chunk: u32) {
+        self.unread = unread;
+        self.chunks = unread.div_ceil(chunk);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Replica {
     /// Requests whose prompt is not read yet, with the tokens left.
     reading: VecDeque<(Inside, u32)>,
-    unread: u32,
     writing: BinaryHeap<Reverse<Writing>>,
     /// Iterations that are over.
     iterations: u64,
@@ -69,6 +83,7 @@ pub(crate) struct LlmEngine {
     ttft: Micros,
     tpot: Micros,
     replicas: Vec<Replica>,
+    burdens: Vec<Burden>,
     /// Ends of stretches: when, where, and which.
     ends: BinaryHeap<Reverse<(Micros, Slot, u64)>>,
     line: Line<()>,
@@ -77,10 +92,11 @@ pub(crate) struct LlmEngine {
 impl LlmEngine {
     pub(crate) fn new(service: Llm, drop_after: Micros) -> Self {
         Self {
-            service,
+            service: Llm { chunk: service.chunk.max(1), ..service },
             ttft: micros(service.ttft),
             tpot: micros(service.tpot),
             replicas: Vec::new(),
+            burdens: Vec::new(),
             ends: BinaryHeap::new(),
             line: Line::new(drop_after),
         }
@@ -89,14 +105,14 @@ impl LlmEngine {
     /// Where a request goes: to the replica with the fewest chunks to read, then with the fewest requests. `None`: none has room.
     fn route(&self, request: Request) -> Option<Slot> {
         let reserve = self.reserve(request);
-        let fits = |replica: &Replica| {
-            replica.is_open
-                && replica.requests < self.service.batch
-                && replica.reserved.saturating_add(reserve) <= self.service.kv_tokens
+        let fits = |burden: &Burden| {
+            burden.is_open
+                && burden.requests < self.service.batch
+                && burden.reserved.saturating_add(reserve) <= self.service.kv_tokens
         };
-        let burden = |replica: &Replica| (replica.unread.div_ceil(self.service.chunk), replica.requests);
-        let open = self.replicas.iter().enumerate().filter(|(_, replica)| fits(replica));
-        open.min_by_key(|(slot, replica)| (burden(replica), *slot)).map(|(slot, _)| slot)
+        let weight = |burden: &Burden| (burden.chunks, burden.requests);
+        let open = self.burdens.iter().enumerate().filter(|(_, burden)| fits(burden));
+        open.min_by_key(|(slot, burden)| (weight(burden), *slot)).map(|(slot, _)| slot)
     }
 
     fn reserve(&self, request: Request) -> u32 {
@@ -113,10 +129,10 @@ impl LlmEngine {
             reserved,
             tries,
         };
-        let replica = &mut self.replicas[slot];
-        replica.requests += 1;
-        replica.reserved += reserved;
-        replica.unread = replica.unread.saturating_add(inside.prompt_tokens);
+        let (replica, burden) = (&mut self.replicas[slot], &mut self.burdens[slot]);
+        burden.requests += 1;
+        burden.reserved += reserved;
+        burden.set_unread(burden.unread.saturating_add(inside.prompt_tokens), self.service.chunk);
         replica.reading.push_back((inside, inside.prompt_tokens));
         out.book.in_flight += 1;
         if replica.stretch.count == 0 {
@@ -135,7 +151,7 @@ impl LlmEngine {
     fn begin(&mut self, now: Micros, slot: Slot) {
         let replica = &mut self.replicas[slot];
         let running = u32::try_from(replica.writing.len()).unwrap_or(u32::MAX);
-        let reads = replica.unread.min(self.service.chunk);
+        let reads = self.burdens[slot].unread.min(self.service.chunk);
         let count = match replica.writing.peek() {
             _ if reads > 0 => 1,
             Some(Reverse(next)) => next.last - replica.iterations,
@@ -159,7 +175,8 @@ impl LlmEngine {
         let replica = &mut self.replicas[slot];
         replica.iterations += replica.stretch.count;
         let mut reads = replica.stretch.reads;
-        replica.unread -= reads;
+        let burden = &mut self.burdens[slot];
+        burden.set_unread(burden.unread - reads, self.service.chunk);
         while let Some((inside, left)) = replica.reading.front_mut() {
             let read = reads.min(*left);
             *left -= read;
@@ -181,7 +198,7 @@ impl LlmEngine {
                 self.end(now, slot, written, out);
             }
         }
-        if !self.replicas[slot].is_open && self.replicas[slot].requests == 0 {
+        if !self.burdens[slot].is_open && self.burdens[slot].requests == 0 {
             out.idle.push(slot);
         }
         self.admit_waiting(now, out);
@@ -192,9 +209,8 @@ impl LlmEngine {
 
     fn end(&mut self, now: Micros, slot: Slot, written: Writing, out: &mut Out) {
         let Inside { arrived, output_tokens, reserved, .. } = written.inside;
-        let replica = &mut self.replicas[slot];
-        replica.requests -= 1;
-        replica.reserved -= reserved;
+        self.burdens[slot].requests -= 1;
+        self.burdens[slot].reserved -= reserved;
         let first = written.first_token - arrived;
         let per_output_token = (now - written.first_token).checked_div(u64::from(output_tokens - 1));
         let late = first > self.ttft || per_output_token.is_some_and(|span| span > self.tpot);
@@ -241,22 +257,25 @@ impl Engine for LlmEngine {
     fn open(&mut self, now: Micros, slot: Slot, out: &mut Out) {
         if self.replicas.len() <= slot {
             self.replicas.resize_with(slot + 1, Replica::default);
+            self.burdens.resize(slot + 1, Burden::default());
         }
         // The version goes on: an end that a former replica planned must not be taken for one of this.
         let version = self.replicas[slot].stretch.version + 1;
         let stretch = Stretch { version, ..Stretch::default() };
-        self.replicas[slot] = Replica { is_open: true, stretch, ..Replica::default() };
+        self.replicas[slot] = Replica { stretch, ..Replica::default() };
+        self.burdens[slot] = Burden { is_open: true, ..Burden::default() };
         self.admit_waiting(now, out);
     }
 
     fn close(&mut self, slot: Slot) -> bool {
-        self.replicas[slot].is_open = false;
-        self.replicas[slot].requests == 0
+        self.burdens[slot].is_open = false;
+        self.burdens[slot].requests == 0
     }
 
     fn lose(&mut self, slot: Slot, out: &mut Out) {
         let version = self.replicas[slot].stretch.version + 1;
         let stretch = Stretch { version, ..Stretch::default() };
+        self.burdens[slot] = Burden::default();
         let lost = std::mem::replace(&mut self.replicas[slot], Replica { stretch, ..Replica::default() });
         let written = lost.writing.into_iter().map(|writing| writing.0.inside);
         for inside in lost.reading.into_iter().map(|(inside, _)| inside).chain(written) {
@@ -268,9 +287,9 @@ impl Engine for LlmEngine {
     }
 
     fn kv_utilisation(&self) -> Option<f64> {
-        let open = self.replicas.iter().filter(|replica| replica.is_open);
+        let open = self.burdens.iter().filter(|burden| burden.is_open);
         let (reserved, replicas) =
-            open.fold((0u64, 0u32), |(sum, n), replica| (sum + u64::from(replica.reserved), n + 1));
+            open.fold((0u64, 0u32), |(sum, n), burden| (sum + u64::from(burden.reserved), n + 1));
         (replicas > 0).then(|| reserved as f64 / (f64::from(replicas) * f64::from(self.service.kv_tokens)))
     }
 }

@@ -1,45 +1,31 @@
-//! The engine against theory and against itself.
+//! The engine against queueing theory, and against itself.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate_core::{Bounds, Series, Timestamp};
+use tidegate_core::units::replicas_ceil;
+use tidegate_core::{Bounds, Ratio, Series};
+use tidegate_sim::scalers::{Hpa, Metric, Oracle, Staffing, Static};
+use tidegate_sim::theory::{erlang_c, late_share, waits_longer};
+use tidegate_sim::{Generic, Load, Service, ServiceTime, Sizes, World, simulate};
 
-use crate::scalers::{Hpa, Metric, Static};
-use crate::theory::{erlang_c, waits_longer};
-use crate::*;
-
-fn world(rate_rps: f64, seconds: i64) -> World {
-    World {
-        load: Load::constant(rate_rps, Sizes::default()),
-        service: Service::Generic(Generic::default()),
-        drop_after: Duration::from_secs(30),
-        retries: None,
-        start_up: StartUp::MODEL,
-        bounds: Bounds { min: 0, max: 64 },
-        replicas: 2,
-        start: Timestamp::from_secs(1_700_000_000),
-        warm_up: Duration::from_secs(600),
-        end: Timestamp::from_secs(1_700_000_000 + seconds),
-        faults: Vec::new(),
-        seed: 7,
-    }
-}
+use crate::{Probe, world};
 
 /// Replicas of one place with exponential service of a second.
-fn markov(servers: u32, load: f64, seconds: i64, latency: Duration) -> World {
+fn markov(servers: u32, load: f64, seconds: u64, latency: Duration) -> World {
     let generic = Generic { concurrency: 1, time: ServiceTime::Exponential { mean_s: 1.0 }, latency };
     World {
         service: Service::Generic(generic),
         replicas: servers,
         drop_after: Duration::from_secs(100_000),
+        warm_up: Duration::from_secs(600),
         ..world(load * f64::from(servers), seconds)
     }
 }
 
 /// Enough for a million arrivals, so that chance moves the mean wait by a few percent at most.
-fn seconds_for(rate_rps: f64) -> i64 {
-    i64::from(tidegate_core::units::replicas_ceil(1e6 / rate_rps)) + 600
+fn seconds_for(rate_rps: f64) -> u64 {
+    u64::from(replicas_ceil(1e6 / rate_rps)) + 600
 }
 
 #[test]
@@ -65,7 +51,7 @@ fn the_share_that_waits_long_agrees_with_erlang_c() {
         let Service::Generic(generic) = &world.service else { panic!("it is generic") };
         let run = simulate(&world, &mut Static(servers));
         let rate = load * f64::from(servers);
-        let late = crate::theory::late_share(generic, servers, rate);
+        let late = late_share(generic, servers, rate);
         let seen = run.totals.miss_fraction().unwrap();
         assert!((seen / late - 1.0).abs() < 0.1, "{servers} at {load}: late {seen}, exact {late}");
         assert!(late > waits_longer(time, servers, rate, Duration::from_secs(wait)));
@@ -100,10 +86,54 @@ proptest! {
         let values = rates.iter().map(|rate| Some(*rate));
         world.load = Load::rate(&Series::from_values(world.start, Duration::from_secs(60), values), Sizes::default());
         world.seed = seed;
-        world.warm_up = Duration::ZERO;
         let totals = simulate(&world, &mut Static(replicas)).totals;
         prop_assert_eq!(totals.arrived, totals.completed + totals.dropped + totals.inside);
         prop_assert_eq!(totals.inside, 0);
         prop_assert!(totals.missed >= totals.dropped && totals.missed <= totals.arrived);
+    }
+}
+
+#[test]
+fn requests_inside_are_rate_times_time() {
+    // Little's law, exactly: the area under what is inside is the sum of all latencies, but for those cut off at the end.
+    let mut probe = Probe::new([3]);
+    let run = simulate(&world(20.0, 7200), &mut probe);
+    let area: f64 =
+        probe.looks.iter().filter_map(|look| look.figures).map(|f| (f.in_flight + f.queued) * 10.0).sum();
+    assert!((area / run.latency.sum() - 1.0).abs() < 0.003, "{area} beside {}", run.latency.sum());
+}
+
+#[test]
+fn staffing_gives_what_the_target_needs_and_no_more() {
+    let target = Ratio::new(0.99).unwrap();
+    let world = World { warm_up: Duration::from_secs(600), ..world(60.0, 40_000) };
+    let replicas = Staffing::new(&world, target).replicas(60.0);
+    let missed = |n| simulate(&World { replicas: n, ..world.clone() }, &mut Static(n)).totals.miss_fraction();
+    assert!(missed(replicas).unwrap() <= 0.011, "{replicas} replicas miss {:?}", missed(replicas));
+    assert!(missed(replicas - 1).unwrap() > 0.009, "{} replicas would do", replicas - 1);
+}
+
+#[test]
+fn the_oracle_is_ready_when_a_step_comes() {
+    let mut stepped = world(0.0, 7200);
+    let rates = (0..120).map(|minute| Some(if minute < 60 { 10.0 } else { 80.0 }));
+    let series = Series::from_values(stepped.start, Duration::from_secs(60), rates);
+    stepped.load = Load::rate(&series, Sizes::default());
+    stepped.bounds.min = 1;
+    let mut oracle = Oracle::new(&stepped, Ratio::new(0.99).unwrap(), 2.0);
+    let oracle = simulate(&stepped, &mut oracle).totals;
+    let hpa = simulate(&stepped, &mut Hpa::new(Metric::Requests, 5.6, stepped.bounds)).totals;
+    assert!(oracle.miss_fraction() < Some(0.02), "{oracle:?}");
+    assert!(hpa.missed > 5 * oracle.missed, "{hpa:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    /// Holds because nobody gives up: where requests are dropped, one replica more may serve a long one that another then waits for.
+    #[test]
+    fn one_replica_more_never_misses_more(rate in 5.0f64..60.0, replicas in 1u32..10, seed: u64) {
+        let world = World { seed, drop_after: Duration::from_secs(1_000_000), ..world(rate, 900) };
+        let missed = |n| simulate(&World { replicas: n, ..world.clone() }, &mut Static(n)).totals.missed;
+        prop_assert!(missed(replicas + 1) <= missed(replicas));
     }
 }
