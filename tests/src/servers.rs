@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+mod certificates;
 mod chromium;
 mod elasticsearch;
 mod program;
@@ -16,7 +17,7 @@ mod tidegate;
 pub use chromium::Browser;
 pub use elasticsearch::{Account, Elasticsearch};
 pub use program::Program;
-pub use prometheus::{Prometheus, promtool};
+pub use prometheus::{PROMETHEUS_PASSWORD, PROMETHEUS_USER, Prometheus, promtool};
 pub use tidegate::Tidegate;
 
 /// A request to a server on this machine that takes longer than this hangs.

@@ -9,17 +9,25 @@ use serde_json::Value;
 use tempfile::TempDir;
 use url::Url;
 
-use super::{Program, directory, free_port, http};
+use super::certificates::certificates;
+use super::{Program, directory, free_port, http, https};
 use crate::waiting;
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// The user of a guarded server.
+pub const PROMETHEUS_USER: &str = "reader";
+/// That user's password.
+pub const PROMETHEUS_PASSWORD: &str = "a secret";
+/// The password's bcrypt hash with 2⁸ rounds, as `htpasswd -B` makes it.
+const PASSWORD_HASH: &str = "$2b$08$abcdefghijklmnopqrstuudzA4eQhzumylOaDksrWQbSMlbIzV1cK";
 
 /// A running Prometheus.
 #[derive(Debug)]
 pub struct Prometheus {
     program: Program,
     url: String,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// Runs `promtool`.
@@ -43,27 +51,63 @@ impl Prometheus {
     /// When it is not ready in time.
     pub async fn start(targets: &[String], rules: &[PathBuf]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::start_in(dir, targets, rules, &[]).await
+    }
+
+    /// Starts one that holds what is written in `recorded`, in the OpenMetrics format with times, and scrapes nothing. A guarded one
+    /// answers over TLS alone, and only to [`PROMETHEUS_USER`].
+    ///
+    /// # Panics
+    /// When the text is not right, or it is not ready in time.
+    pub async fn recorded(recorded: &str, guarded: bool) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = dir.path().join("recorded.txt");
+        std::fs::write(&file, recorded).expect("the directory is writable");
+        let arguments = ["tsdb", "create-blocks-from", "openmetrics", "recorded.txt", "data"];
+        let made = promtool(&arguments, dir.path());
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut further = vec!["--storage.tsdb.retention.time=100y".to_owned()];
+        if guarded {
+            further.push(format!("--web.config.file={}", guard(dir.path()).display()));
+        }
+        Self::start_in(dir, &[], &[], &further).await
+    }
+
+    async fn start_in(dir: TempDir, targets: &[String], rules: &[PathBuf], further: &[String]) -> Self {
         let config = dir.path().join("prometheus.yml");
         std::fs::write(&config, configuration(targets, rules)).expect("the directory is writable");
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(directory("prometheus", "prometheus").join("bin/prometheus"));
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
-        command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
+        command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn").args(further);
         let program = Program::start("prometheus", &mut command, dir.path());
-        let mut server = Self { program, url: format!("http://{address}"), _dir: dir };
+        let scheme = if dir.path().join("ca.pem").exists() { "https" } else { "http" };
+        let mut server = Self { program, url: format!("{scheme}://{address}"), dir };
         server.wait_until_ready().await;
         server
     }
 
     async fn wait_until_ready(&mut self) {
-        let (client, url) = (http(), format!("{}/-/ready", self.url));
+        let (client, url) = (self.client(), format!("{}/-/ready", self.url));
         waiting::until("a ready Prometheus", READY_LIMIT, async || {
             assert!(self.program.ended().is_none(), "Prometheus ended: {}", self.program.errors());
-            let answer = client.get(&url).send().await.ok()?;
+            let request = client.get(&url).basic_auth(PROMETHEUS_USER, Some(PROMETHEUS_PASSWORD));
+            let answer = request.send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
+    }
+
+    fn client(&self) -> reqwest::Client {
+        let ca = std::fs::read(self.ca());
+        ca.map_or_else(|_| http(), |ca| https(&ca))
+    }
+
+    /// Where a guarded server's authority lies, in PEM.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
     }
 
     /// Its address.
@@ -88,6 +132,20 @@ impl Prometheus {
         }
         Ok(body["data"]["result"].as_array().cloned().unwrap_or_default())
     }
+}
+
+/// Writes certificates, and the configuration that lets nobody in but the user.
+fn guard(dir: &Path) -> PathBuf {
+    let (ca, certificate, key) = certificates();
+    let web = serde_json::json!({
+        "tls_server_config": { "cert_file": "http.crt", "key_file": "http.key" },
+        "basic_auth_users": { PROMETHEUS_USER: PASSWORD_HASH },
+    });
+    let texts = [("ca.pem", ca), ("http.crt", certificate), ("http.key", key), ("web.yml", web.to_string())];
+    for (name, text) in texts {
+        std::fs::write(dir.join(name), text).expect("the directory is writable");
+    }
+    dir.join("web.yml")
 }
 
 /// JSON is YAML: what a path holds cannot break out of its string.
