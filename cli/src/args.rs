@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use tidegate_core::Span;
 
+use crate::backtest::BacktestArgs;
 use crate::load::LoadArgs;
 
 /// Watches machines that run ML workloads, forecasts the load of each model, and resizes it before the load arrives.
@@ -28,6 +29,7 @@ Examples:
   tidegate up                            reads tidegate.yaml; without one, watches this machine
   tidegate check config                  says everything that is wrong with tidegate.yaml
   tidegate forecast load.csv             quantiles of the next two hours
+  tidegate backtest load.csv             what it would have done with your traffic, and at what cost
   tidegate explain local/process/chat    why it has the size it has
 
 Exit status: 0 done, 1 failed, 64 wrong command line or configuration, 130 interrupted.";
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Forecast a series from a CSV file.
     Forecast(ForecastArgs),
+    /// Replay your traffic: what Tidegate and others would have done with it, and what it would have cost.
+    Backtest(Box<BacktestArgs>),
     /// Let a simulator drive the brain through a recorded load: JSON lines on stdin and stdout.
     #[command(after_help = "\
 Examples:

@@ -2,6 +2,7 @@
 
 mod api;
 mod args;
+mod backtest;
 mod check;
 mod client;
 mod clock;
@@ -120,6 +121,7 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Check(args) => check::run(args).await,
         Command::Forecast(args) => tokio::task::spawn_blocking(move || forecast::run(&args)).await?,
+        Command::Backtest(args) => backtest::run(*args).await,
         Command::Replay => {
             let talk = || replay::run(std::io::stdin().lock(), std::io::stdout().lock());
             tokio::task::spawn_blocking(talk).await?

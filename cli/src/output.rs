@@ -32,8 +32,11 @@ pub(crate) fn print(
     unless_closed(written)
 }
 
-/// A bar on stderr for long work; nothing where stderr is no terminal.
-pub(crate) fn progress(all: u64, what: &str) -> ProgressBar {
+/// A bar on stderr for long work; nothing where stderr is no terminal, or when nobody wants to know.
+pub(crate) fn progress(all: u64, what: &str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
     let bar = ProgressBar::new(all);
     let style = format!("{{wide_bar}} {{pos}} of {{len}} {what}, {{eta}} left");
     bar.set_style(ProgressStyle::with_template(&style).expect("the template is right"));

@@ -143,7 +143,7 @@ async fn plotly(headers: &HeaderMap) -> Result<Response, Problem> {
 }
 
 /// The script out of the tags that the crate wraps it in; what follows it there sets formulas, which the page has none of.
-fn plotly_source() -> String {
+pub(crate) fn plotly_source() -> String {
     let all = plotly::Plot::offline_js_sources();
     let script = all.split_once('>').map_or("", |(_, rest)| rest);
     let end = script.find("</script>\n").unwrap_or(script.len());

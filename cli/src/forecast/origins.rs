@@ -42,7 +42,7 @@ struct Bucket {
 /// Forecasts from all origins, in their order, as CSV on stdout.
 pub(super) fn run(origins: &Path, folder: &Path, seasons: &[Duration]) -> anyhow::Result<()> {
     let asked = read_origins(origins)?;
-    let bar = output::progress(u64::try_from(asked.len()).unwrap_or(u64::MAX), "origins");
+    let bar = output::progress(u64::try_from(asked.len()).unwrap_or(u64::MAX), "origins", false);
     let answers: Vec<Mutex<Option<anyhow::Result<String>>>> =
         asked.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);

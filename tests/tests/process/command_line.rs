@@ -11,13 +11,14 @@ use tidegate_tests::servers::Program;
 use super::written::{command, folder, run, write};
 
 /// Every command that users see.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &[],
     &["up"],
     &["check"],
     &["check", "config"],
     &["check", "elasticsearch"],
     &["forecast"],
+    &["backtest"],
     &["explain"],
     &["logs"],
     &["load"],

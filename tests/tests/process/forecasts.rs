@@ -83,8 +83,9 @@ fn a_malformed_trace_is_refused_with_the_line() {
     ];
     for (name, text, line) in cases {
         let file = write(dir.path(), name, text);
-        let commands: [&[&str]; 3] = [
+        let commands: [&[&str]; 4] = [
             &["forecast", &file],
+            &["backtest", &file],
             &["load", "http://127.0.0.1:9/", "--trace", &file],
             &["up", "--demo", "--listen", "127.0.0.1:0", "--trace", &file],
         ];

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod asking;
+mod backtests;
 mod command_line;
 mod configuration;
 mod demo;
