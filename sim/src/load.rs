@@ -136,9 +136,10 @@ impl Load {
             second: 0,
             offset_s: 0.0,
             rate: 0.0,
+            rate_inverse: 0.0,
             owed,
         };
-        arrivals.rate = arrivals.rate_of_second();
+        arrivals.set_rate();
         arrivals
     }
 }
@@ -203,17 +204,20 @@ pub(crate) struct Arrivals<'a> {
     second: Micros,
     offset_s: f64,
     rate: f64,
+    rate_inverse: f64,
     /// Expected arrivals that must pass before the next one: exponential with mean one.
     owed: f64,
 }
 
 impl Arrivals<'_> {
-    fn rate_of_second(&self) -> f64 {
+    /// The rate of the second that has begun.
+    fn set_rate(&mut self) {
         let middle = self.start + Duration::from_micros(self.second * SECOND + SECOND / 2);
-        match self.load {
+        self.rate = match self.load {
             Kind::Rate { start, step, rates, .. } => interpolated(*start, *step, rates, middle),
             Kind::Requests(_) => 0.0,
-        }
+        };
+        self.rate_inverse = self.rate.recip();
     }
 
     fn by_chance(&mut self, sizes: Sizes) -> Option<(Micros, Request)> {
@@ -223,10 +227,10 @@ impl Arrivals<'_> {
                 self.owed -= left;
                 self.second += 1;
                 self.offset_s = 0.0;
-                self.rate = self.rate_of_second();
+                self.set_rate();
                 continue;
             }
-            self.offset_s += self.owed / self.rate;
+            self.offset_s += self.owed * self.rate_inverse;
             self.owed = self.rng.sample(Exp1);
             let at = self.second * SECOND + micros_of(self.offset_s);
             return (at < self.end).then(|| (at, self.size(sizes)));

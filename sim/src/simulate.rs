@@ -38,7 +38,9 @@ struct Simulation<'a, E> {
     out: Out,
     pool: Pool,
     arrivals: Arrivals<'a>,
-    next_arrival: Option<(Micros, Request)>,
+    /// When the next request arrives, and what it is; [`Micros::MAX`] when none does.
+    arrives_at: Micros,
+    arriving: Request,
     /// Requests that come again, soonest first: each comes the same time after it was dropped.
     again: VecDeque<(Micros, Request, u8)>,
     /// Orders that take effect late, soonest first.
@@ -58,15 +60,15 @@ impl<'a, E: Engine> Simulation<'a, E> {
         let warm_up = (micros(world.warm_up) / SECOND * SECOND).min(end);
         let sized = matches!(world.service, Service::Llm(_));
         let until = world.start + Duration::from_micros(end);
-        let mut arrivals = world.load.arrivals(world.start, until, world.seed, sized);
-        let next_arrival = arrivals.next();
+        let arrivals = world.load.arrivals(world.start, until, world.seed, sized);
         let mut simulation = Self {
             world,
             engine,
             out: Out { book: Book::new(world.start, warm_up, end), idle: Vec::new(), again: Vec::new() },
             pool: Pool::new(world.start_up, world.seed),
             arrivals,
-            next_arrival,
+            arrives_at: Micros::MAX,
+            arriving: Request::default(),
             again: VecDeque::new(),
             orders: VecDeque::new(),
             started: Vec::new(),
@@ -74,6 +76,7 @@ impl<'a, E: Engine> Simulation<'a, E> {
             now: 0,
             end,
         };
+        simulation.next_arrival();
         let replicas = world.bounds.clamp(world.replicas);
         simulation.pool.want(replicas);
         for _ in 0..replicas {
@@ -156,6 +159,10 @@ impl<'a, E: Engine> Simulation<'a, E> {
         let look = self.look(pipeline);
         self.lost = 0;
         let wanted = self.world.bounds.clamp(scaler.decide(&look));
+        if wanted == self.pool.counts().wanted {
+            // Whoever scales writes nothing when the size in force is the one it wants, whatever is on its way.
+            return;
+        }
         let late = self.longest(|kind| match kind {
             FaultKind::SlowApi(late) => Some(late),
             _ => None,
@@ -256,9 +263,8 @@ impl<'a, E: Engine> Simulation<'a, E> {
     /// Lets requests arrive and be served up to `limit`; whether replicas or what comes again have changed before it.
     fn serve_until(&mut self, limit: Micros) -> bool {
         loop {
-            let arrival = self.next_arrival.map_or(Micros::MAX, |(at, _)| at);
             let within = self.engine.next().unwrap_or(Micros::MAX);
-            let next = arrival.min(within);
+            let next = self.arrives_at.min(within);
             if next >= limit {
                 return false;
             }
@@ -277,12 +283,20 @@ impl<'a, E: Engine> Simulation<'a, E> {
     }
 
     fn arrive(&mut self) {
-        if let Some((at, request)) = self.next_arrival.take() {
-            let tries = self.world.retries.map_or(0, |retries| retries.times);
-            self.out.book.arrived(request.prompt_tokens);
-            self.engine.arrive(at, request, tries, &mut self.out);
-        }
-        self.next_arrival = self.arrivals.next();
+        let tries = self.world.retries.map_or(0, |retries| retries.times);
+        self.out.book.arrived(self.arriving.prompt_tokens);
+        self.engine.arrive(self.arrives_at, self.arriving, tries, &mut self.out);
+        self.next_arrival();
+    }
+
+    fn next_arrival(&mut self) {
+        self.arrives_at = match self.arrivals.next() {
+            Some((at, request)) => {
+                self.arriving = request;
+                at
+            }
+            None => Micros::MAX,
+        };
     }
 
     fn come_again(&mut self) {

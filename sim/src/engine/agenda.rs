@@ -6,10 +6,10 @@ use std::collections::BinaryHeap;
 
 use crate::time::Micros;
 
-/// Length of a slot: 8,192 µs, in which few requests end.
-const SLOT_BITS: u32 = 13;
+/// Length of a slot: 33 ms, in which few requests end.
+const SLOT_BITS: u32 = 15;
 /// Slots kept: four seconds ahead. What ends later waits in a heap.
-const SLOTS: u64 = 512;
+const SLOTS: u64 = 128;
 
 /// Something with an end; ordered by it.
 pub(crate) trait Ends: Ord + Copy {
