@@ -70,7 +70,8 @@ impl Deciding<'_> {
 
     /// Whether somebody else's size is in force.
     pub(super) fn respect_foreign_write(&mut self) -> bool {
-        if self.state.decided.is_some_and(|decided| decided != self.current) && !self.in_shadow() {
+        let differs = self.state.decided.is_some_and(|decided| decided != self.current);
+        if differs && !self.in_shadow() && !self.state.is_on_its_way(self.current, self.now) {
             self.state.foreign_until = Some(self.now + FOREIGN_HOLD);
             self.state.decided = Some(self.current);
         }

@@ -21,6 +21,10 @@ const FORETOLD: [f64; 2] = [0.5, 2.5];
 /// Days that the foretelling is believed for before it was ever checked.
 const DOUBT_DAYS: f64 = 0.3;
 const HOUR: Duration = Duration::from_secs(3600);
+/// An order may take this long to come into force: until then, its size and the one before it are nobody else's.
+const ORDER_SETTLES: Duration = Duration::from_secs(120);
+/// Sizes remembered for that: three for an order every two seconds.
+const ORDERS_MAX: usize = 192;
 /// Most changes remembered for the limit per hour; the policy's own limit is far below.
 const CHANGES_MAX: usize = 4096;
 
@@ -35,6 +39,9 @@ pub struct State {
     pub hpa: HpaState,
     /// The size last decided.
     pub(super) decided: Option<u32>,
+    /// Sizes ordered lately, and those that they were to replace.
+    #[serde(default)]
+    pub(super) orders: VecDeque<(Timestamp, u32)>,
     /// Somebody else's size is respected until then.
     pub(super) foreign_until: Option<Timestamp>,
     /// When demand was last known.
@@ -91,6 +98,13 @@ impl State {
     pub(super) fn record(&mut self, current: u32, decided: u32, now: Timestamp) {
         if decided != current && self.decided != Some(decided) {
             self.changed_at = Some(now);
+            // The former order was given until now, so it may come into force until then, too.
+            let former = self.decided.unwrap_or(current);
+            self.orders.extend([(now, current), (now, former), (now, decided)]);
+        }
+        let is_settled = |order: &(Timestamp, u32)| now.since(order.0) > ORDER_SETTLES;
+        while self.orders.len() > ORDERS_MAX || self.orders.front().is_some_and(is_settled) {
+            self.orders.pop_front();
         }
         if decided > current {
             self.last_up = Some(now);
@@ -103,6 +117,11 @@ impl State {
             self.downs.pop_front();
         }
         self.decided = Some(decided);
+    }
+
+    /// Whether a size may be one of our own that is on its way into force, or one that such an order has yet to replace.
+    pub(super) fn is_on_its_way(&self, size: u32, now: Timestamp) -> bool {
+        self.orders.iter().any(|(at, n)| *n == size && now.since(*at) <= ORDER_SETTLES)
     }
 
     /// Remembers a requirement; equal ones in a row and those beyond the bound are merged.
@@ -153,5 +172,26 @@ impl State {
     /// The size was changed by Tidegate for another reason than a decision, such as a fault that a user asked for: not foreign.
     pub fn forget_decided(&mut self) {
         self.decided = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_may_take_its_time_to_come_into_force() {
+        let at = Timestamp::from_secs;
+        let mut state = State::default();
+        state.record(3, 5, at(0));
+        state.record(3, 6, at(60));
+        for own in [3, 5, 6] {
+            assert!(state.is_on_its_way(own, at(90)), "{own}");
+        }
+        assert!(!state.is_on_its_way(4, at(90)), "nobody here ordered it");
+        assert!(state.is_on_its_way(5, at(180)), "it was wanted until 60 s");
+        assert!(!state.is_on_its_way(5, at(181)));
+        state.record(6, 6, at(300));
+        assert!(state.orders.is_empty());
     }
 }
