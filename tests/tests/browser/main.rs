@@ -10,4 +10,5 @@ mod hand;
 mod machine;
 mod page;
 mod panels;
+mod report;
 mod sizes;

@@ -227,6 +227,13 @@ function drawTimeline() {
   reset.onclick = () => Plotly.relayout(element, { "xaxis.autorange": true });
 }
 
+function decision(one, { from, step_s, missed }) {
+  const late = missed[Math.floor((Date.parse(one.at) - Date.parse(from)) / (step_s * 1000))] > 0;
+  return h("details", { class: late && "late" },
+    h("summary", {}, h("b", {}, `${one.at.slice(11, 19)}  ${one.from} → ${one.to}`), h("span", {}, one.reasons.at(-1)?.text ?? "")),
+    h("ol", {}, one.reasons.map((reason) => h("li", {}, `${reason.text} `, h("code", {}, reason.code)))));
+}
+
 function drawWorst() {
   const worst = report.worst_hour;
   const section = document.querySelector('[data-testid="worst"]');
@@ -241,9 +248,11 @@ function drawWorst() {
       h("p", {}, worst.text),
       worst.causes.length > 0 && h("ul", { class: "causes" }, worst.causes.map((cause) => h("li", {}, cause.text))),
       h("h3", {}, "What it decided, and why"),
-      h("div", { class: "decided scroll" }, worst.decisions.map((one) => h("details", {},
-        h("summary", {}, h("b", {}, `${one.at.slice(11, 19)}  ${one.from} → ${one.to}`), h("span", {}, one.reasons.at(-1)?.text ?? "")),
-        h("ol", {}, one.reasons.map((reason) => h("li", {}, `${reason.text} `, h("code", {}, reason.code)))))))).children);
+      h("div", { class: "decided scroll" }, worst.decisions.map((one) => decision(one, worst.timeline)))).children);
+    // To the first one of a minute with late requests, which are what the reader looks for.
+    const list = part("worst", ".decided");
+    const first = list.querySelector(".late");
+    if (first) list.scrollTop = first.offsetTop - list.offsetTop - first.offsetHeight * 2;
   }
   const start = Date.parse(worst.timeline.from);
   const { timeline: seen } = worst;
