@@ -13,8 +13,6 @@ pub(crate) struct Cell {
     pub(crate) h: usize,
     /// By curve: quantiles of its errors, and its weight at each level. `None`: no opinion, or not worth its cost.
     pub(crate) voices: Vec<Option<CurveVoice>>,
-    /// The curve that speaks alone while the series is on its course, because it is clearly better than the mix.
-    pub(crate) chosen: Option<usize>,
     pub(crate) conformal: Conformal,
 }
 
@@ -28,21 +26,9 @@ pub(crate) struct CurveVoice {
 }
 
 impl Cell {
-    /// A cell in which the reference alone speaks.
-    pub(crate) fn of_reference(h: usize, curves: usize, errors: &Grid, conformal: Conformal) -> Self {
-        let mut voices = vec![None; curves];
-        voices[0] = Some(CurveVoice { errors: errors.map(packed::narrowed), weights: [1.0; LEVELS.len()] });
-        Self { h, voices, chosen: None, conformal }
-    }
-
-    /// The errors of a curve, and its weights; `on_course` tells whether a curve may speak alone now.
-    pub(crate) fn part(&self, curve: usize, on_course: impl Fn(usize) -> bool) -> Option<(Grid, Grid)> {
-        let voice = self.voices[curve]?;
-        let weights = match self.chosen.filter(|chosen| on_course(*chosen)) {
-            Some(chosen) if chosen == curve => [1.0; LEVELS.len()],
-            Some(_) => [0.0; LEVELS.len()],
-            None => voice.weights.map(f64::from),
-        };
-        Some((voice.errors.map(f64::from), weights))
+    /// The errors of a curve, and its weights, which are none while the series is off its course.
+    pub(crate) fn part(&self, curve: usize, on_course: bool) -> Option<(Grid, Grid)> {
+        let voice = self.voices[curve].filter(|_| on_course)?;
+        Some((voice.errors.map(f64::from), voice.weights.map(f64::from)))
     }
 }

@@ -1,8 +1,9 @@
-//! A curve: a model with a way of spreading its errors around its point. What the mix is made of.
+//! A curve: a model with a way of spreading its errors around its point. What the mix is made of, one for each model.
 
 use serde::{Deserialize, Serialize};
 
 use crate::history::History;
+use crate::models::Model;
 
 /// How errors are measured, kept and put back around a later point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,64 +12,43 @@ pub(crate) enum Spread {
     Plain,
     /// On the transformed scale: errors grow with the level.
     Relative,
-    /// On the transformed scale, over the volatility at the origin: errors grow with the unrest of late.
-    Restless,
+    /// None: the model has a distribution of its own.
+    Own,
 }
 
-/// One model's point with one spread.
+/// What must be known of a model to hear it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Curve {
-    /// Index of the model in the league.
-    pub(crate) model: usize,
     pub(crate) spread: Spread,
-    /// Name in the league table.
-    pub(crate) name: String,
-}
-
-/// All curves of models with these names; the first is the reference.
-pub(crate) fn curves(names: &[String]) -> Vec<Curve> {
-    let mut curves = Vec::new();
-    for (model, name) in names.iter().enumerate() {
-        if model == 0 {
-            curves.push(Curve { model, spread: Spread::Plain, name: name.clone() });
-        } else {
-            curves.push(Curve { model, spread: Spread::Relative, name: name.clone() });
-        }
-        // Seasonal errors have little to do with the unrest of the last minutes.
-        if !is_seasonal(name) {
-            curves.push(Curve { model, spread: Spread::Restless, name: format!("{name}, restless") });
-        }
-    }
-    curves
-}
-
-fn is_seasonal(name: &str) -> bool {
-    name.starts_with("seasonal naive")
+    /// Whether it repeats a season and does not look at the present.
+    pub(crate) is_seasonal: bool,
 }
 
 impl Curve {
-    /// Whether it repeats a season and does not look at the present.
-    pub(crate) fn is_seasonal(&self) -> bool {
-        is_seasonal(&self.name)
+    pub(crate) const fn of(model: &Model) -> Self {
+        Self { spread: model.spread(), is_seasonal: model.is_seasonal() }
+    }
+
+    /// Whether it errs by as much at every horizon, or has no errors apart.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.is_seasonal || self.spread == Spread::Own
     }
 }
 
 impl Spread {
-    /// How far `value` strayed from the point `z`, at an origin of this volatility.
-    pub(crate) fn error(self, history: &History, z: f64, volatility: f64, value: f64) -> f64 {
+    /// How far `value` strayed from the point `z`.
+    pub(crate) fn error(self, history: &History, z: f64, value: f64) -> f64 {
         match self {
-            Self::Plain => value - history.backward(z),
+            Self::Plain | Self::Own => value - history.backward(z),
             Self::Relative => history.forward(value) - z,
-            Self::Restless => (history.forward(value) - z) / volatility,
         }
     }
 
     /// The value that strays by `error` from the point `z`; never negative.
-    pub(crate) fn value(self, history: &History, z: f64, volatility: f64, error: f64) -> f64 {
+    pub(crate) fn value(self, history: &History, z: f64, error: f64) -> f64 {
         match self {
-            Self::Plain => (history.backward(z) + error).max(0.0),
+            Self::Plain | Self::Own => (history.backward(z) + error).max(0.0),
             Self::Relative => history.backward(z + error),
-            Self::Restless => history.backward(z + volatility * error),
         }
     }
 }
@@ -80,9 +60,9 @@ mod tests {
     #[test]
     fn an_error_put_back_gives_the_value() {
         let history = History::new(0, 7.0, 10);
-        for spread in [Spread::Plain, Spread::Relative, Spread::Restless] {
-            let error = spread.error(&history, 0.8, 0.3, 25.0);
-            assert!((spread.value(&history, 0.8, 0.3, error) - 25.0).abs() < 1e-9, "{spread:?}");
+        for spread in [Spread::Plain, Spread::Relative] {
+            let error = spread.error(&history, 0.8, 25.0);
+            assert!((spread.value(&history, 0.8, error) - 25.0).abs() < 1e-9, "{spread:?}");
         }
     }
 }

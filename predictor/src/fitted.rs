@@ -20,7 +20,7 @@ const KNOWN_STEPS_MIN: usize = 24;
 /// Forecasts of one horizon that wait at a time; more overlap and tell nothing new.
 const WAITING_PER_HORIZON: usize = 4;
 
-/// A predictor that has learned from a history and follows the series since. Serialisable, at most some 100 KB.
+/// A predictor that has learned from a history and follows the series since. Serialisable, at most some 250 KB.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FittedPredictor {
     config: PredictorConfig,

@@ -9,9 +9,6 @@ use crate::packed;
 /// Steps beyond the bound before the oldest are dropped, so that an append is cheap on average.
 const SLACK: usize = 256;
 
-/// Windows over which the size of recent one-step changes is measured, in steps: now, and lately.
-const VOLATILITY_WINDOWS: [usize; 2] = [12, 60];
-
 /// Values with gaps, and their carried-forward transform `ln(1 + value / scale)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Packed", into = "Packed")]
@@ -109,15 +106,8 @@ impl History {
         (self.first..=t).rev().position(|at| self.value(at).is_some())
     }
 
-    /// Root mean square one-step change of the transform lately; `floor` is blended in, so that calm is never taken for certainty.
-    pub(crate) fn volatility(&self, t: usize, floor: f64) -> f64 {
-        let square = |window: usize| self.volatility_over(t.saturating_sub(window), t).powi(2);
-        let [now, lately] = VOLATILITY_WINDOWS.map(square);
-        (0.4 * now + 0.4 * lately + 0.2 * floor * floor).sqrt().max(1e-9)
-    }
-
     /// Root mean square one-step change of the transform from step `from` to step `to`.
-    pub(crate) fn volatility_over(&self, from: usize, to: usize) -> f64 {
+    pub(crate) fn volatility(&self, from: usize, to: usize) -> f64 {
         let sum: f64 = (from..to).map(|at| (self.z(at + 1) - self.z(at)).powi(2)).sum();
         (sum / steps(to.saturating_sub(from).max(1))).sqrt()
     }

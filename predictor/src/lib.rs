@@ -11,7 +11,6 @@ mod config;
 mod conformal;
 mod course;
 mod curve;
-mod duel;
 mod empirical;
 mod fitted;
 mod grid;
@@ -21,6 +20,7 @@ mod models;
 mod packed;
 mod peak;
 mod prepare;
+mod trees;
 mod trial;
 mod voice;
 

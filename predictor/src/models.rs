@@ -1,19 +1,21 @@
 //! The league: point forecasts on the transformed scale. How far reality strays from them is learned apart, from their
 //! errors at origins that they had not seen, and never from a model's own idea of its error.
 
-mod decomposed;
 mod features;
 mod filter;
+mod forest;
 mod least_squares;
 mod regression;
 mod seasonal;
 
 use serde::{Deserialize, Serialize};
 
+use crate::curve::Spread;
 use crate::grid::grid;
 use crate::history::History;
-use decomposed::Decomposed;
 use filter::Filter;
+pub(crate) use forest::Distributions;
+use forest::Forest;
 use regression::Regression;
 use seasonal::Seasonal;
 
@@ -33,10 +35,10 @@ pub(crate) enum Model {
     SeasonalNaive { season: usize },
     /// Exponential smoothing, error and damped trend additive.
     Smoothing,
-    /// Seasons by repeated smoothing (MSTL), their remainder by exponential smoothing.
-    Decomposed { seasons: Vec<usize> },
     /// Elastic net on lags and the calendar, of the change against the last value, one per horizon of the grid.
     Regression { seasons: Vec<usize>, grid: Vec<usize> },
+    /// Trees on lags and the calendar, of the change against the last value; speaks with a distribution of its own.
+    Forest { seasons: Vec<usize>, grid: Vec<usize> },
 }
 
 /// A model that has learned from a history and follows it.
@@ -45,8 +47,8 @@ pub(crate) enum Fitted {
     LastValue,
     SeasonalNaive(Seasonal),
     Smoothing(Filter),
-    Decomposed(Decomposed),
     Regression(Regression),
+    Forest(Forest),
 }
 
 /// All models for a series with these seasons; the last value first.
@@ -56,10 +58,8 @@ pub(crate) fn league(seasons: &[usize], horizon: usize, lead: usize) -> Vec<Mode
     let mut models = vec![Model::LastValue];
     models.extend(seasons.iter().map(|season| Model::SeasonalNaive { season: *season }));
     models.push(Model::Smoothing);
-    if !seasons.is_empty() {
-        models.push(Model::Decomposed { seasons: seasons.clone() });
-    }
-    models.push(Model::Regression { seasons, grid: grid(horizon, lead) });
+    models.push(Model::Regression { seasons: seasons.clone(), grid: grid(horizon, lead) });
+    models.push(Model::Forest { seasons, grid: grid(horizon, lead) });
     models
 }
 
@@ -70,8 +70,8 @@ impl Model {
             Self::LastValue => "last value".to_owned(),
             Self::SeasonalNaive { season } => format!("seasonal naive ({season} steps)"),
             Self::Smoothing => "exponential smoothing".to_owned(),
-            Self::Decomposed { .. } => "seasonal decomposition".to_owned(),
             Self::Regression { .. } => "regression".to_owned(),
+            Self::Forest { .. } => "quantile forest".to_owned(),
         }
     }
 
@@ -83,12 +83,26 @@ impl Model {
                 (upto > 0).then_some(Fitted::SeasonalNaive(Seasonal { season: *season }))
             }
             _ if upto < FIT_STEPS_MIN => None,
-            Self::Smoothing => Filter::fit(history, upto, |_| 0.0).map(Fitted::Smoothing),
-            Self::Decomposed { seasons } => Decomposed::fit(history, upto, seasons).map(Fitted::Decomposed),
+            Self::Smoothing => Filter::fit(history, upto).map(Fitted::Smoothing),
             Self::Regression { seasons, grid } => {
                 Regression::fit(history, upto, seasons, grid).map(Fitted::Regression)
             }
+            Self::Forest { seasons, grid } => Forest::fit(history, upto, seasons, grid).map(Fitted::Forest),
         }
+    }
+
+    /// How its errors are spread around its point.
+    pub(crate) const fn spread(&self) -> Spread {
+        match self {
+            Self::LastValue => Spread::Plain,
+            Self::Forest { .. } => Spread::Own,
+            _ => Spread::Relative,
+        }
+    }
+
+    /// Whether it repeats a season and does not look at the present.
+    pub(crate) const fn is_seasonal(&self) -> bool {
+        matches!(self, Self::SeasonalNaive { .. })
     }
 
     /// Whether a fit learns parameters, so that it may only be judged on what came after.
@@ -101,9 +115,8 @@ impl Fitted {
     /// Takes in the steps up to and including `to`. Steps already taken in are left alone.
     pub(crate) fn advance(&mut self, history: &History, to: usize) {
         match self {
-            Self::Smoothing(filter) => filter.advance(history, to, |_| 0.0),
-            Self::Decomposed(decomposed) => decomposed.advance(history, to),
-            Self::LastValue | Self::SeasonalNaive(_) | Self::Regression(_) => {}
+            Self::Smoothing(filter) => filter.advance(history, to),
+            Self::LastValue | Self::SeasonalNaive(_) | Self::Regression(_) | Self::Forest(_) => {}
         }
     }
 
@@ -121,17 +134,34 @@ impl Fitted {
             Self::LastValue => path.fill(history.z(origin)),
             Self::SeasonalNaive(seasonal) => seasonal.path(history, origin, path),
             Self::Smoothing(filter) => filter.path(path),
-            Self::Decomposed(decomposed) => decomposed.path(origin, path),
             Self::Regression(regression) => regression.path(history, origin, path),
+            // It has distributions and no point.
+            Self::Forest(_) => path.fill(f64::NAN),
+        }
+    }
+
+    /// The distributions at the horizons of the grid, of a model that has its own; others are points with learned errors.
+    pub(crate) fn distributions(&self, history: &History, origin: usize) -> Option<Distributions> {
+        match self {
+            Self::Forest(forest) => Some(forest.distributions(history, origin)),
+            _ => None,
+        }
+    }
+
+    /// Drops what was kept only to be quick in a trial.
+    pub(crate) fn slim(&mut self) {
+        if let Self::Forest(forest) = self {
+            forest.slim();
         }
     }
 
     /// Steps of history that it reads back from an origin.
     pub(crate) fn reach(&self) -> usize {
         match self {
-            Self::LastValue | Self::Smoothing(_) | Self::Decomposed(_) => 1,
+            Self::LastValue | Self::Smoothing(_) => 1,
             Self::SeasonalNaive(seasonal) => seasonal.reach(),
             Self::Regression(regression) => regression.reach(),
+            Self::Forest(forest) => forest.reach(),
         }
     }
 }

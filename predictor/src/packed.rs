@@ -29,6 +29,20 @@ pub(crate) fn values(text: &str) -> impl Iterator<Item = f32> {
     })
 }
 
+/// Numbers of 16 bits as text, three characters each.
+pub(crate) fn counts_text(counts: &[u16]) -> String {
+    counts.iter().flat_map(|count| [12u32, 6, 0].map(|shift| sixth(u32::from(*count) >> shift))).collect()
+}
+
+/// The numbers of a text, up to what is none.
+pub(crate) fn counts(text: &str) -> Vec<u16> {
+    let count = |chunk: &[u8; 3]| {
+        let bits = chunk.iter().try_fold(0, |bits, byte| Some(bits << 6 | digit(*byte)?));
+        u16::try_from(bits?).ok()
+    };
+    text.as_bytes().as_chunks::<3>().0.iter().map_while(count).collect()
+}
+
 /// Arrays of values as text, for serde; missing ones are NaN, which speaks for nothing.
 pub(crate) mod grid {
     use serde::{Deserialize as _, Deserializer, Serializer};
@@ -70,5 +84,8 @@ mod tests {
         assert!((kept[2] * 3.0 - 1.0).abs() < 1e-5 && kept[3] == 65_535.0);
         assert!(values(&text(&[f32::NAN])).all(f32::is_nan) && values("\"#~é").all(f32::is_nan));
         assert!(!text(&kept).contains('\\'));
+        let numbers = [0, 1, 4095, u16::MAX];
+        assert_eq!(counts(&counts_text(&numbers)), numbers);
+        assert_eq!(counts("000é"), [0]);
     }
 }

@@ -86,7 +86,7 @@ impl PeakModel {
             rows.push(forest::Row {
                 state: *state,
                 ratio: features.ratio(peak, *level),
-                block: offset / block,
+                block: u8::try_from(offset / block).unwrap_or(u8::MAX),
             });
         }
         if rows.len() < STATES_MIN {
@@ -196,7 +196,7 @@ mod tests {
     fn a_week_of_minutes_takes_a_bounded_memory() {
         let load = |t: usize| 40.0 + 20.0 * (steps(t) / 229.0).sin() + 60.0 * noise(t);
         let (model, _) = PeakModel::fit(&config(), &series(load, 10_080)).unwrap();
-        assert!(model.size() < 1 << 20, "{} bytes", model.size());
+        assert!(model.size() < 160 << 10, "{} bytes", model.size());
     }
 
     #[test]

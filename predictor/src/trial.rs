@@ -5,18 +5,17 @@ use crate::config::PredictorConfig;
 use crate::course::Course;
 use crate::grid::grid;
 use crate::history::History;
-use crate::models::{Fitted, Model};
+use crate::models::{Distributions, Fitted, Model};
 
 /// Most origins: enough for a 99 % quantile, and the cost of a fit grows with them.
-const ORIGINS_MAX: usize = 800;
+const ORIGINS_MAX: usize = 500;
 /// Shares of the history at which models are fitted anew, in percent; the rest up to the next is what they are judged on.
-const CHECKPOINTS: [usize; 4] = [35, 50, 67, 84];
+const CHECKPOINTS: [usize; 3] = [35, 55, 78];
 
 /// What every model said at every origin, and every model fitted to the whole history.
 #[derive(Debug)]
 pub(crate) struct Trial {
     pub(crate) grid: Vec<usize>,
-    pub(crate) floor: f64,
     pub(crate) origins: Vec<Origin>,
     pub(crate) fitted: Vec<Option<Fitted>>,
     /// By model: the deviation up to which the series is on its course; `None`: any.
@@ -27,7 +26,6 @@ pub(crate) struct Trial {
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) at: usize,
-    pub(crate) volatility: f64,
     /// By model; `None`: no opinion.
     pub(crate) points: Vec<Option<Points>>,
 }
@@ -38,6 +36,8 @@ pub(crate) struct Points {
     pub(crate) steps: Vec<f64>,
     /// The largest of the path up to there.
     pub(crate) maxima: Vec<f64>,
+    /// Of a model that has its own.
+    pub(crate) distributions: Option<Distributions>,
     /// Whether the present was where the model, if it does not look at it, may expect it.
     pub(crate) on_course: bool,
 }
@@ -46,9 +46,7 @@ pub(crate) struct Points {
 pub(crate) fn run(history: &History, models: &[Model], config: &PredictorConfig) -> Trial {
     let grid = grid(config.horizon(), config.lead());
     let end = history.end();
-    // Like the scale of the transform, from the first part alone.
-    let floor = history.volatility_over(0, (end / 3).max(2));
-    let mut trial = Trial { grid, floor, origins: Vec::new(), fitted: Vec::new(), courses: Vec::new() };
+    let mut trial = Trial { grid, origins: Vec::new(), fitted: Vec::new(), courses: Vec::new() };
     let mut path = vec![0.0; config.horizon()];
     let mut fitted: Vec<Option<Fitted>> = models.iter().map(|_| None).collect();
     let mut courses: Vec<Course> = models.iter().map(|_| Course::default()).collect();
@@ -65,7 +63,7 @@ pub(crate) fn run(history: &History, models: &[Model], config: &PredictorConfig)
             .zip(&mut courses)
             .map(|(model, course)| Some(trial.points(model.as_mut()?, course, history, at, &mut path)))
             .collect();
-        trial.origins.push(Origin { at, volatility: history.volatility(at, floor), points });
+        trial.origins.push(Origin { at, points });
     }
     trial.courses = courses.iter().map(Course::tolerance).collect();
     trial.fitted = models.iter().map(|model| model.fit(history, end)).collect();
@@ -92,7 +90,8 @@ impl Trial {
         let steps = self.grid.iter().map(|h| path[h - 1]).collect();
         running_max(path);
         let maxima = self.grid.iter().map(|h| path[h - 1]).collect();
-        Points { steps, maxima, on_course: course.takes(model.deviation(history, at)) }
+        let distributions = model.distributions(history, at);
+        Points { steps, maxima, distributions, on_course: course.takes(model.deviation(history, at)) }
     }
 }
 
@@ -137,7 +136,7 @@ mod tests {
     #[test]
     fn origins_are_spread_bounded_and_repeatable() {
         let drawn: Vec<usize> = origins(20_160, 7).collect();
-        assert!(drawn.is_sorted() && drawn.len() > 700 && drawn.len() <= ORIGINS_MAX);
+        assert!(drawn.is_sorted() && drawn.len() > 450 && drawn.len() <= ORIGINS_MAX);
         assert_eq!(drawn, origins(20_160, 7).collect::<Vec<_>>());
         assert_ne!(drawn, origins(20_160, 8).collect::<Vec<_>>());
         assert_eq!(origins(3, 1).collect::<Vec<_>>(), [0, 1, 2]);
@@ -155,7 +154,7 @@ mod tests {
                 let mut fitted = model.fit(history, 400).unwrap();
                 fitted.advance(history, 431);
                 fitted.path(history, 431, &mut path);
-                path
+                (path.map(f64::to_bits), fitted.distributions(history, 431))
             };
             assert_eq!(said(&whole), said(&cut), "{}", model.name());
         }

@@ -8,16 +8,14 @@ use crate::aggregate::average;
 use crate::cell::Cell;
 use crate::config::PredictorConfig;
 use crate::course;
-use crate::curve::{Curve, curves};
+use crate::curve::{Curve, Spread};
 use crate::empirical::Grid;
 use crate::grid::place;
 use crate::history::History;
 use crate::judge::{Tally, Target, Verdict, judge};
-use crate::models::{Fitted, league};
+use crate::models::{Distributions, Fitted, Model, league};
 use crate::trial::{self, running_max};
 
-/// The mix speaks when its loss at the lead is below this share of the last value's; else the last value does.
-const CLEARLY_BETTER: f64 = 0.99;
 /// Name of the mix in the league table.
 const MIX: &str = "mix";
 
@@ -26,7 +24,6 @@ const MIX: &str = "mix";
 pub(crate) struct Voice {
     models: Vec<Option<Fitted>>,
     curves: Vec<Curve>,
-    floor: f64,
     courses: Vec<Option<f64>>,
     steps: Vec<Cell>,
     maxima: Vec<Cell>,
@@ -35,19 +32,18 @@ pub(crate) struct Voice {
 /// The paths of all models from one origin.
 #[derive(Debug)]
 pub(crate) struct Paths {
-    volatility: f64,
     /// By model: see [`crate::course`].
     on_course: Vec<bool>,
     steps: Vec<Option<Vec<f64>>>,
     maxima: Vec<Option<Vec<f64>>>,
+    distributions: Vec<Option<Distributions>>,
 }
 
 impl Voice {
     /// Tries all models on a history; `None` while not even the last value can be judged. With it comes the league table.
     pub(crate) fn fit(history: &History, config: &PredictorConfig) -> (Option<Self>, Vec<Standing>) {
         let models = league(&config.season_steps(), config.horizon(), config.lead());
-        let names: Vec<String> = models.iter().map(super::models::Model::name).collect();
-        let curves = curves(&names);
+        let curves: Vec<Curve> = models.iter().map(Curve::of).collect();
         let trial = trial::run(history, &models, config);
         let verdicts = |target| {
             let mut verdicts: Vec<Verdict> = Vec::new();
@@ -66,31 +62,21 @@ impl Voice {
             (Some(a), Some(b)) => a.iter().zip(&b).map(|(a, b)| a.with(b)).collect(),
             _ => vec![Tally::default(); curves.len() + 1],
         };
-        let chosen = maxima.iter().find(|v| v.cell.h == config.lead()).and_then(|v| v.cell.chosen);
-        let mixed = chosen.is_some()
-            || tallies[curves.len()].score().is_some_and(|s| s.pinball_ratio < CLEARLY_BETTER);
-        let table = standings(&curves, &tallies, if mixed { chosen.unwrap_or(curves.len()) } else { 0 });
+        let table = standings(&models, &tallies);
         if steps.is_empty() || maxima.is_empty() {
             return (None, table.into_iter().map(|s| Standing { in_use: false, ..s }).collect());
         }
-        let cells = |verdicts: Vec<Verdict>| {
-            verdicts.into_iter().map(|v| if mixed { v.cell } else { v.reference }).collect()
-        };
-        let (steps, maxima) = (cells(steps), cells(maxima));
-        let mut voice =
-            Self { models: trial.fitted, curves, floor: trial.floor, courses: trial.courses, steps, maxima };
+        let [steps, maxima] = [steps, maxima].map(|verdicts| verdicts.into_iter().map(|v| v.cell).collect());
+        let mut voice = Self { models: trial.fitted, curves, courses: trial.courses, steps, maxima };
         voice.forget_the_unheard();
+        voice.models.iter_mut().flatten().for_each(Fitted::slim);
         (Some(voice), table)
     }
 
     /// Drops the models that no cell hears.
     fn forget_the_unheard(&mut self) {
         for (at, model) in self.models.iter_mut().enumerate() {
-            let heard = |cell: &Cell| {
-                let of_model = self.curves.iter().zip(&cell.voices).filter(|(c, _)| c.model == at);
-                of_model.into_iter().any(|(_, voice)| voice.is_some())
-            };
-            if !self.steps.iter().chain(&self.maxima).any(heard) {
+            if !self.steps.iter().chain(&self.maxima).any(|cell| cell.voices[at].is_some()) {
                 *model = None;
             }
         }
@@ -122,7 +108,9 @@ impl Voice {
         let courses = self.models.iter().zip(&self.courses);
         let on_course =
             courses.map(|(model, tolerance)| course::is_on(*tolerance, deviation(model))).collect();
-        Some(Paths { volatility: history.volatility(origin, self.floor), on_course, steps, maxima })
+        let distributions = |model: &Option<Fitted>| model.as_ref()?.distributions(history, origin);
+        let distributions = self.models.iter().map(distributions).collect();
+        Some(Paths { on_course, steps, maxima, distributions })
     }
 
     /// Horizons at which it was judged, and can learn more.
@@ -159,12 +147,15 @@ impl Voice {
         let mut weights: [Vec<f64>; LEVELS.len()] = std::array::from_fn(|_| vec![0.0; self.curves.len()]);
         let mut said = vec![None; self.curves.len()];
         for (at, curve) in self.curves.iter().enumerate() {
-            let stretch = if curve.is_seasonal() { 1.0 } else { place.stretch };
-            let parts = [below, above].map(|cell| cell.part(at, |c| paths.on_course[self.curves[c].model]));
+            let stretch = if curve.is_seasonal { 1.0 } else { place.stretch };
+            let parts = [below, above].map(|cell| cell.part(at, paths.on_course[at]));
             let Some((errors, shares)) = between(parts, place.share, stretch) else { continue };
-            let point = paths_of[curve.model].as_ref().map(|path| path[h - 1]).filter(|z| z.is_finite());
-            let Some(point) = point else { continue };
-            said[at] = Some(errors.map(|e| curve.spread.value(history, point, paths.volatility, e)));
+            said[at] = if curve.spread == Spread::Own {
+                paths.distributions[at].as_ref().and_then(|own| own.between(target, place))
+            } else {
+                let point = paths_of[at].as_ref().map(|path| path[h - 1]).filter(|z| z.is_finite());
+                point.map(|point| errors.map(|e| curve.spread.value(history, point, e)))
+            };
             weights.iter_mut().zip(shares).for_each(|(level, share)| level[at] = share);
         }
         let mixed = average(&said, &weights).and_then(Quantiles::new)?;
@@ -188,12 +179,12 @@ fn between([below, above]: [Option<(Grid, Grid)>; 2], share: f64, stretch: f64) 
     Some((errors, std::array::from_fn(|i| lerp(weights[0][i], weights[1][i]))))
 }
 
-fn standings(curves: &[Curve], tallies: &[Tally], in_use: usize) -> Vec<Standing> {
-    let names = curves.iter().map(|c| c.name.as_str()).chain([MIX]);
-    let row = |(at, (name, tally)): (usize, (&str, &Tally))| Standing {
-        model: name.to_owned(),
+fn standings(models: &[Model], tallies: &[Tally]) -> Vec<Standing> {
+    let names = models.iter().map(Model::name).chain([MIX.to_owned()]);
+    let row = |(at, (model, tally)): (usize, (String, &Tally))| Standing {
+        model,
         score: tally.score(),
-        in_use: at == in_use,
+        in_use: at == models.len(),
     };
     let mut table: Vec<Standing> = names.zip(tallies).enumerate().map(row).collect();
     let rank = |s: &Standing| s.score.map_or(f64::INFINITY, |s| s.pinball_ratio);

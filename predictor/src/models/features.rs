@@ -9,6 +9,8 @@ use crate::history::History;
 const LAGS: [usize; 8] = [1, 2, 3, 5, 8, 13, 21, 34];
 const MEAN_WINDOWS: [usize; 5] = [3, 6, 12, 30, 60];
 const EXTREME_WINDOWS: [usize; 2] = [12, 36];
+/// Windows of the size of one-step changes.
+const VOLATILITY_WINDOWS: [usize; 2] = [12, 60];
 /// Most past cycles whose change over the same steps is averaged.
 const CYCLES_MAX: usize = 4;
 /// Steps that past cycles may span, which bounds the history kept: a week of minutes.
@@ -59,7 +61,7 @@ impl Features {
             row.push(zs().fold(f64::NEG_INFINITY, f64::max) - now);
             row.push(zs().fold(f64::INFINITY, f64::min) - now);
         }
-        row.push(history.volatility(origin, 0.0));
+        row.extend(VOLATILITY_WINDOWS.map(|w| history.volatility(back(w), origin)));
         row.push(now - self.home);
     }
 

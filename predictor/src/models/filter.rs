@@ -32,10 +32,10 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Fits the steps before `upto`, less `season` of each.
-    pub(crate) fn fit(history: &History, upto: usize, season: impl Fn(usize) -> f64) -> Option<Self> {
+    /// Fits the steps before `upto`.
+    pub(crate) fn fit(history: &History, upto: usize) -> Option<Self> {
         let from = upto.saturating_sub(WINDOW);
-        let y: Vec<f64> = (from..upto).map(|t| history.z(t) - season(t)).collect();
+        let y: Vec<f64> = (from..upto).map(|t| history.z(t)).collect();
         let spread = spread(&y);
         if spread < 1e-9 {
             return None; // Constant: the last value says all there is.
@@ -94,9 +94,9 @@ impl Filter {
     }
 
     /// Takes in the steps up to and including `to`; a gap says nothing new.
-    pub(crate) fn advance(&mut self, history: &History, to: usize, season: impl Fn(usize) -> f64) {
+    pub(crate) fn advance(&mut self, history: &History, to: usize) {
         for t in self.next..=to {
-            let error = history.value(t).map_or(0.0, |_| history.z(t) - season(t) - self.expected);
+            let error = history.value(t).map_or(0.0, |_| history.z(t) - self.expected);
             self.change = self.carry * self.change + self.gain * error + self.gain_before * self.error;
             self.expected += self.change;
             self.error = error;
@@ -113,10 +113,6 @@ impl Filter {
             expected += change;
             change *= self.carry;
         }
-    }
-
-    pub(crate) const fn next(&self) -> usize {
-        self.next
     }
 }
 
@@ -146,7 +142,7 @@ mod tests {
     fn follows_on_as_the_library_would_after_a_fit_on_more_data() {
         let mut history = History::new(0, 20.0, 1000);
         (0..300).for_each(|t| history.push(Some(wavy(t))));
-        let filter = Filter::fit(&history, 300, |_| 0.0).unwrap();
+        let filter = Filter::fit(&history, 300).unwrap();
         // The library's own path from the same fit: the recurrence must give it to rounding (histories hold 24 bits).
         let y: Vec<f64> = (0..300).map(|t| history.z(t)).collect();
         let theirs = AutoETS::new(1, "AZN").unwrap().fit(&y).unwrap().predict(20, None).unwrap().point;
@@ -175,7 +171,7 @@ mod tests {
         };
         for (to, level) in [(0, 12.0), (1, 10.0), (2, 10.0), (3, 10.5)] {
             let mut filter = start.clone();
-            filter.advance(&history, to, |_| 0.0);
+            filter.advance(&history, to);
             let mut path = [0.0; 3];
             filter.path(&mut path);
             // 24 bits of a transform near 14 leave an error of about 1e-6.
@@ -187,6 +183,6 @@ mod tests {
     fn has_no_opinion_on_a_constant() {
         let mut history = History::new(0, 1.0, 100);
         (0..100).for_each(|_| history.push(Some(5.0)));
-        assert_eq!(Filter::fit(&history, 100, |_| 0.0), None);
+        assert_eq!(Filter::fit(&history, 100), None);
     }
 }

@@ -14,7 +14,7 @@ use crate::grid::{place, steps};
 use crate::history::History;
 
 /// Rows per fit: beyond, neighbours overlap so much that they add cost and little knowledge.
-const ROWS_MAX: usize = 2000;
+const ROWS_MAX: usize = 1000;
 /// Rows per feature below which a fit would learn the noise.
 const ROWS_PER_FEATURE_MIN: usize = 2;
 /// Share of the absolute penalty; the rest is quadratic, which shares weight among like features.

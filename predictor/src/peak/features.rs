@@ -7,7 +7,7 @@ use tidegate_core::Timestamp;
 use tidegate_core::forecast::{LEVELS, Quantiles};
 
 use super::PeakConfig;
-use super::forest::Grid;
+use crate::empirical::Grid;
 use crate::grid::steps;
 
 /// Numbers that make up a state.

@@ -329,7 +329,7 @@ impl Backend for Fake {
                 vec![
                     row("mix", Some(0.71), true),
                     row("regression", Some(0.74), false),
-                    row("mstl", Some(0.83), false),
+                    row("quantile forest", Some(0.83), false),
                     row("last_value", Some(1.0), false),
                     row("ets", None, false),
                 ]
