@@ -90,6 +90,16 @@ mod tests {
     }
 
     #[test]
+    fn agrees_with_numpy() {
+        // numpy.quantile([k * 7919 % 1000 / 1000 for k in range(1, 500)], levels up to 0.995, method="weibull"), numpy 2.4.6.
+        let theirs = [0.049, 0.099, 0.251, 0.504, 0.753, 0.8, 0.9, 0.95, 0.976, 0.98, 0.987, 0.9945];
+        let mut errors = Errors::default();
+        (1..500u32).for_each(|k| errors.insert(f64::from(k * 7919 % 1000) / 1000.0));
+        let ours = errors.quantiles().unwrap();
+        assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-9), "{ours:?}");
+    }
+
+    #[test]
     fn few_errors_are_no_distribution_and_equal_ones_are_a_point() {
         let mut errors = Errors::default();
         (1..ERRORS_MIN).for_each(|_| errors.insert(2.0));

@@ -338,3 +338,51 @@ impl Random {
         share
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROWTH: Growth = Growth { trees: 16, leaf_min: 4, kept_max: 255, tried: 2 };
+
+    /// The second feature decides, the first is noise.
+    fn table(rows: usize) -> Table {
+        let states: Vec<[f32; 2]> = (0..rows).map(|row| [share(row * 7919 % 101), share(row % 10)]).collect();
+        let targets = states.iter().map(|state| if state[1] >= 5.0 { 100.0 } else { 0.0 }).collect();
+        Table::new(&states, targets, (0..rows).map(|row| u8::try_from(row * 8 / rows).unwrap()).collect())
+    }
+
+    #[test]
+    fn rows_alike_are_found_and_those_of_a_block_left_out() {
+        let table = table(400);
+        let trees = Trees::fit(&table, 8, GROWTH, 3);
+        let alike: Vec<u16> = trees.alike(&[50.0, 8.0]).flatten().copied().collect();
+        let high = alike.iter().filter(|row| *row % 10 >= 5).count();
+        assert!(high * 10 >= alike.len() * 9, "{high} of {}", alike.len());
+        assert!(trees.alike_apart_from(2, &[50.0, 8.0]).flatten().all(|row| *row / 50 != 2));
+        assert_eq!(trees, Trees::fit(&table, 8, GROWTH, 3));
+    }
+
+    #[test]
+    fn a_leaf_keeps_an_even_choice_of_its_rows() {
+        let trees = Trees::fit(&table(400), 8, Growth { kept_max: 3, leaf_min: 200, ..GROWTH }, 3);
+        for rows in trees.alike(&[0.0, 0.0]) {
+            let high = rows.iter().filter(|row| *row % 10 >= 5).count();
+            assert!(rows.len() == 3 && (1..=2).contains(&high), "{rows:?}");
+        }
+        assert!(trees.size() <= 16 * 72, "{}", trees.size());
+    }
+
+    #[test]
+    fn what_is_no_tree_finds_nothing_and_ends() {
+        let stored = |nodes: &[u16]| {
+            let text = packed::counts_text(nodes);
+            let json = format!(r#"[{{"seen":1,"nodes":"{text}","kept":""}}]"#);
+            serde_json::from_str::<Trees>(&json).unwrap()
+        };
+        // A cut that leads to itself, one that leads nowhere, a leaf of rows that are not there, and nothing at all.
+        for nodes in [&[0, 0, 0, 0, 0, 0][..], &[0, 900, 0], &[0, 7, 0xff09], &[]] {
+            assert_eq!(stored(nodes).alike(&[1.0]).count(), 0, "{nodes:?}");
+        }
+    }
+}

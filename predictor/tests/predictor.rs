@@ -229,6 +229,19 @@ fn speaks_the_same_after_it_was_stored() {
 }
 
 #[test]
+fn ten_years_are_learned_from_and_what_is_kept_stays_bounded() {
+    let step = Duration::from_secs(600);
+    let value = |t: u32| 50.0 + 30.0 * (f64::from(t % 144) / 23.0).sin() + 4.0 * noise(t);
+    let years = Series::from_values(Timestamp::EPOCH, step, (0..525_600).map(|t| Some(value(t))));
+    let config = PredictorConfig { step, horizon_steps: 12, lead_steps: 2, ..PredictorConfig::default() };
+    let fitted = Predictor::new(config).fit(&years);
+    let ahead = said(&fitted).unwrap().steps[1];
+    assert!((ahead.quantile(0.5) - value(525_601)).abs() < 8.0, "{ahead:?} for {}", value(525_601));
+    let kept = serde_json::to_string(&fitted).unwrap().len();
+    assert!(kept <= 250 * 1024, "{kept} bytes");
+}
+
+#[test]
 fn the_same_input_gives_the_same_forecast() {
     assert_eq!(said(&fit((0..700).map(daily))), said(&fit((0..700).map(daily))));
 }

@@ -259,3 +259,66 @@ fn quantiles(mut changes: Vec<(f32, f32)>) -> Option<Grid> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weighted_changes_are_read_between_the_middles_of_their_weights() {
+        // Middles at 0.5, 1.5 and 3 of 4.
+        let grid = quantiles(vec![(20.0, 1.0), (40.0, 2.0), (10.0, 1.0)]).unwrap();
+        assert!((grid[3] - (20.0 + 20.0 / 3.0)).abs() < 1e-5, "{grid:?}");
+        assert!(
+            (grid[0] - 10.0).abs() < 1e-5 && (grid[12] - 40.0).abs() < 1e-5 && grid.is_sorted(),
+            "{grid:?}"
+        );
+        assert_eq!(quantiles(Vec::new()), None);
+    }
+
+    /// A spike of random height now and then, announced three steps before by a dip.
+    fn announced() -> History {
+        let mut history = History::new(0, 10.0, 10_000);
+        for t in 0..900usize {
+            let height = 30.0 + steps(t * 7919 % 31);
+            history.push(Some(match t % 37 {
+                10 => 5.0,
+                13 => height,
+                _ => 10.0 + steps(t * 104_729 % 7) / 10.0,
+            }));
+        }
+        history
+    }
+
+    #[test]
+    fn what_is_announced_is_seen_in_the_step_and_in_the_window_and_nowhere_else() {
+        let history = announced();
+        let forest = Forest::fit(&history, 850, &[], &[1, 2, 3, 5]).unwrap();
+        let dip = (850..890).find(|t| t % 37 == 10).unwrap();
+        let said = forest.distributions(&history, dip);
+        let [before, at] = [1, 2].map(|place| said.steps[place].unwrap());
+        assert!(before[10] < 20.0, "{before:?}");
+        assert!(at[1] > 20.0 && at[10] > 50.0 && at[12] < 70.0, "{at:?}");
+        let [short, long] = [1, 3].map(|place| said.maxima[place].unwrap());
+        assert!(short[10] < 20.0 && long[1] > 20.0, "{short:?} {long:?}");
+    }
+
+    #[test]
+    fn says_the_same_when_it_was_slimmed_or_stored() {
+        let history = announced();
+        let mut forest = Forest::fit(&history, 850, &[37], &[1, 2, 3, 5, 8]).unwrap();
+        let said = forest.distributions(&history, 870);
+        forest.slim();
+        assert_eq!(forest.distributions(&history, 870), said);
+        let back: Forest = serde_json::from_str(&serde_json::to_string(&forest).unwrap()).unwrap();
+        assert_eq!(back.distributions(&history, 870), said);
+    }
+
+    #[test]
+    fn few_or_unknown_origins_are_no_opinion() {
+        let mut history = History::new(0, 10.0, 1000);
+        (0..300).for_each(|t| history.push((t % 9 == 0).then_some(steps(t))));
+        assert_eq!(Forest::fit(&history, 300, &[], &[1, 2, 3]), None);
+        assert_eq!(anchors(&[1, 2, 3, 5, 8, 12, 20, 40, 60, 120]), [0, 4, 8]);
+    }
+}
