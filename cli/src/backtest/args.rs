@@ -130,7 +130,7 @@ pub(crate) struct ContestArgs {
     /// Score this many days at the end [default: 2, but at most a third of what there is].
     #[arg(long, value_name = "N", value_parser = days)]
     pub(crate) days: Option<f64>,
-    /// Multiply the load so that its peak (the 0.99 quantile of the scored days) keeps about N replicas busy.
+    /// Multiply the load so that its peak (the 0.99 quantile of the scored minutes) keeps about N replicas busy.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(REPLICAS_MAX)))]
     pub(crate) scale: Option<u32>,
     /// Which policies; the oracle always runs, as the measure of the others.

@@ -57,7 +57,8 @@ struct Job {
 #[derive(Debug)]
 pub(super) struct Contest<'a> {
     world: World,
-    history: &'a Series,
+    /// The history by the minute, which is what people and Tidegate look at.
+    demand: Option<Series>,
     service: &'a ServiceArgs,
     asked: &'a ContestArgs,
     jobs: Vec<Job>,
@@ -66,7 +67,8 @@ pub(super) struct Contest<'a> {
 impl<'a> Contest<'a> {
     pub(super) fn new(split: &'a Split, service: &'a ServiceArgs, asked: &'a ContestArgs) -> Self {
         let world = world(split, service, asked.seed);
-        let mut contest = Self { world, history: &split.history, service, asked, jobs: Vec::new() };
+        let demand = by_minute(&split.history, world.start);
+        let mut contest = Self { world, demand, service, asked, jobs: Vec::new() };
         let mut policies = asked.policies.clone();
         policies.sort_unstable();
         policies.dedup();
@@ -159,7 +161,7 @@ impl Contest<'_> {
         match job.policy {
             Named::Tidegate => {
                 let policy = Tidegate::policy(world, ratio(job.setting));
-                let history = History { demand: self.demand(), tokens: None };
+                let history = History { demand: self.demand.clone(), tokens: None };
                 let tidegate = Tidegate::new(policy, history, Tidegate::PIPELINE);
                 let mut witness = Witness { tidegate, decisions: Vec::new(), keeps: job.usual };
                 let run = simulate(world, &mut witness);
@@ -182,28 +184,14 @@ impl Contest<'_> {
 
     /// What the hour of the day, or of the week, needed in the past, with a replica this busy; `None` without a past.
     fn schedule(&self, busy: f64) -> Option<Schedule> {
-        Schedule::from_history(self.history, SCHEDULE_QUANTILE, 1.0 / busy, self.service.replica_rps())
-    }
-
-    /// The history by the brain's step. A coarser one is the line that arrivals follow, too.
-    fn demand(&self) -> Option<Series> {
-        let step = ForecastPolicy::default().step.get();
-        let line = Load::rate(self.history, Sizes::default());
-        let own = self.history.step();
-        let parts = u32::try_from(own.as_millis().div_ceil(step.as_millis())).unwrap_or(1).max(1);
-        let mut points: Vec<(Timestamp, f64)> = Vec::new();
-        for (index, _) in self.history.values().iter().enumerate().filter(|(_, rate)| rate.is_some()) {
-            let start = self.history.time(index);
-            let times = (0..parts).map(|part| start + own * part / parts).filter(|at| *at < self.world.start);
-            points.extend(times.map(|at| (at, line.rate_at(at + own / parts / 2))));
-        }
-        Series::from_points(&points, step)
+        let history = self.demand.as_ref()?;
+        Schedule::from_history(history, SCHEDULE_QUANTILE, 1.0 / busy, self.service.replica_rps())
     }
 
     /// The knob's position, where the policy has one.
     fn setting(&self, job: Job) -> Option<f64> {
-        let known = !(job.policy == Named::Schedule && self.history.known_len() == 0);
-        known.then_some(job.setting)
+        let is_known = job.policy != Named::Schedule || self.demand.is_some();
+        is_known.then_some(job.setting)
     }
 
     fn name(&self, job: Job) -> String {
@@ -218,7 +206,8 @@ impl Contest<'_> {
 
     /// Sizes for the history's rates of these quantiles; the whole pool where there is no history to size by.
     fn static_sizes(&self) -> (f64, Vec<f64>) {
-        let rates: Vec<f64> = self.history.values().iter().flatten().copied().collect();
+        let rates: Vec<f64> =
+            self.demand.iter().flat_map(|demand| demand.values().iter().flatten().copied()).collect();
         let bounds = self.world.bounds;
         if rates.is_empty() {
             return (f64::from(bounds.max), Vec::new());
@@ -227,6 +216,21 @@ impl Contest<'_> {
         let sizes = STATIC_QUANTILES.map(|p| f64::from(bounds.clamp(staffing.replicas(quantile(&rates, p)))));
         (sizes[STATIC_QUANTILES.len() - 1], sizes.to_vec())
     }
+}
+
+/// What is known before `start`, by the brain's step. Of coarser steps, the line that arrivals follow too.
+fn by_minute(history: &Series, start: Timestamp) -> Option<Series> {
+    let step = ForecastPolicy::default().step.get();
+    let line = Load::rate(history, Sizes::default());
+    let own = history.step();
+    let parts = u32::try_from(own.as_millis().div_ceil(step.as_millis())).unwrap_or(1).max(1);
+    let mut points: Vec<(Timestamp, f64)> = Vec::new();
+    for (index, _) in history.values().iter().enumerate().filter(|(_, rate)| rate.is_some()) {
+        let first = history.time(index);
+        let times = (0..parts).map(|part| first + own * part / parts).filter(|at| *at < start);
+        points.extend(times.map(|at| (at, line.rate_at(at + own / parts / 2))));
+    }
+    Series::from_points(&points, step)
 }
 
 /// Tidegate, whose decisions are kept.

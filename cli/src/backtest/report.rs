@@ -9,7 +9,7 @@ use tidegate_sim::Minute;
 
 use super::args::{BacktestArgs, Named};
 use super::score::{Decision, MINUTE, Ran, oracle_hours, ready, rps, share};
-use super::traffic::{Split, quantile};
+use super::traffic::{Split, peak};
 use super::worst::{self, Cause, Facts};
 use crate::args::Output;
 use crate::output;
@@ -62,7 +62,7 @@ struct LoadView {
     step_s: f64,
     requests: u64,
     mean_rps: f64,
-    /// The 0.99 quantile.
+    /// The 0.99 quantile, by the minute.
     peak_rps: f64,
     /// Replicas that the peak keeps busy.
     peak_replicas: f64,
@@ -357,7 +357,7 @@ fn view(run: &Ran, start: Timestamp, oracle: Option<f64>, settings: &Settings) -
 
 fn load(split: &Split, runs: &[Ran], facts: &Facts) -> LoadView {
     let rates: Vec<f64> = split.scored.values().iter().flatten().copied().collect();
-    let peak_rps = quantile(&rates, 0.99);
+    let peak_rps = peak(&rates, split.scored.step());
     let requests = runs.first().map_or(0, |run| run.requests);
     let span = split.scored.end().since(split.scored.start());
     LoadView {

@@ -159,7 +159,7 @@ impl Traffic {
             ));
         }
         let filled = filled(scored);
-        let peak = quantile(&filled, 0.99);
+        let peak = peak(&filled, step);
         if filled.iter().all(|rate| *rate <= 0.0) {
             bail!("{source}: no request arrives in the scored time; there is nothing to scale");
         }
@@ -207,7 +207,9 @@ fn scored_from(rates: &Series, days: Option<f64>) -> anyhow::Result<usize> {
         reason = "positive and far below 2^53"
     )]
     let steps = (scored_s / step_s).round() as usize;
-    Ok(rates.len().saturating_sub(steps.max(1)))
+    // Whole minutes: that is how results are told.
+    let whole = steps - steps % steps_of_minute(rates.step());
+    Ok(rates.len().saturating_sub(whole.max(1)))
 }
 
 /// Gaps become the straight line between their neighbours; at an end, the value of the only one.
@@ -234,6 +236,21 @@ fn filled(values: &[Option<f64>]) -> Vec<f64> {
 #[expect(clippy::cast_precision_loss, reason = "counts of steps are far below 2^53")]
 fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
+}
+
+/// The 0.99 quantile of the rates by the minute. A second's count is mostly chance.
+pub(crate) fn peak(rates: &[f64], step: Duration) -> f64 {
+    let mean = |rates: &[f64]| {
+        let count = u32::try_from(rates.len()).unwrap_or(u32::MAX);
+        rates.iter().sum::<f64>() / f64::from(count)
+    };
+    quantile(&rates.chunks_exact(steps_of_minute(step)).map(mean).collect::<Vec<f64>>(), 0.99)
+}
+
+/// Steps that make up a minute; of longer ones, one.
+fn steps_of_minute(step: Duration) -> usize {
+    let minute = Duration::from_secs(60).as_millis();
+    usize::try_from(minute / step.as_millis().max(1)).unwrap_or(usize::MAX).max(1)
 }
 
 /// The value that a share `p` of the values do not exceed.
@@ -327,6 +344,14 @@ mod tests {
         values[210..].fill(None);
         let error = traffic(values).split(None, |_| 1.0).unwrap_err().to_string();
         assert!(error.contains("90 of 100") && error.contains("load.csv"), "{error}");
+    }
+
+    #[test]
+    fn a_peak_is_of_a_minute() {
+        let seconds: Vec<f64> = (0..6000).map(|k| if k % 60 == 0 { 600.0 } else { 0.0 }).collect();
+        assert_eq!(peak(&seconds, STEP_MIN), 10.0);
+        assert_eq!(peak(&seconds[..5941], STEP_MIN), 10.0, "a part of a minute is none");
+        assert_eq!(peak(&seconds, Duration::from_secs(300)), 600.0);
     }
 
     #[test]
