@@ -15,6 +15,7 @@ use crate::lead::LeadTime;
 use crate::lesson::{Learned, Lesson};
 use crate::service::ServiceTime;
 use crate::serving::Serving;
+use crate::tokens::TokenModel;
 use crate::training::Training;
 
 /// What is known of a workload from before: its demand at the policy's forecast step.
@@ -33,6 +34,7 @@ pub struct Snapshot {
     capacity: Option<CapacityModel>,
     lead: Option<LeadTime>,
     service: Option<ServiceTime>,
+    tokens: Option<TokenModel>,
     training: Option<Training>,
     decisions: Decisions,
 }
@@ -76,6 +78,9 @@ impl Brain {
                 serving.capacity = snapshot.capacity.unwrap_or(serving.capacity.clone());
                 serving.lead = snapshot.lead.unwrap_or(serving.lead.clone());
                 serving.service = snapshot.service.unwrap_or_default();
+                if let Some((tokens, model)) = serving.tokens.as_mut().zip(snapshot.tokens) {
+                    tokens.model = model;
+                }
             }
             Kind::Training(training) => {
                 if let Some(kept) = snapshot.training {
@@ -97,6 +102,7 @@ impl Brain {
                 capacity: Some(serving.capacity.clone()),
                 lead: Some(serving.lead.clone()),
                 service: Some(serving.service.clone()),
+                tokens: serving.tokens.as_ref().map(|tokens| tokens.model.clone()),
                 training: None,
                 decisions,
             },
@@ -105,6 +111,7 @@ impl Brain {
                 capacity: None,
                 lead: None,
                 service: None,
+                tokens: None,
                 training: Some((**training).clone()),
                 decisions,
             },

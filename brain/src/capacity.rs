@@ -25,36 +25,27 @@ const UNBOUNDED_HIGH: f64 = 2.0;
 
 /// Requests that ended in a bin, and those that missed; both fade.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Bin {
-    ended: f64,
-    missed: f64,
+pub(crate) struct Bin {
+    pub(crate) ended: f64,
+    pub(crate) missed: f64,
 }
 
-/// Evidence on what one replica carries.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CapacityModel {
-    hint: Option<f64>,
-    budget: f64,
+/// Requests by the load under which they ended.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Bins {
     bins: BTreeMap<i32, Bin>,
     faded_at: Option<Timestamp>,
 }
 
-impl CapacityModel {
-    /// Nothing seen yet. `budget`: share of requests that may miss.
-    #[must_use]
-    pub fn new(hint: CapacityHint, budget: f64) -> Self {
-        Self { hint: hint.requests_per_second, budget, bins: BTreeMap::new(), faded_at: None }
-    }
-
-    /// Takes in what one replica carried for a while, at a steady size. What is not finite or without requests changes nothing.
-    pub fn ingest(&mut self, at: Timestamp, load_rps: f64, ended: f64, missed: f64) {
-        let sound =
-            load_rps.is_finite() && load_rps > 0.0 && ended.is_finite() && ended > 0.0 && missed >= 0.0;
+impl Bins {
+    /// Takes in what ended under a load. What is not finite or without requests changes nothing.
+    pub(crate) fn ingest(&mut self, at: Timestamp, load: f64, ended: f64, missed: f64) {
+        let sound = load.is_finite() && load > 0.0 && ended.is_finite() && ended > 0.0 && missed >= 0.0;
         if !sound {
             return;
         }
         self.fade(at);
-        let bin = self.bins.entry(bin_of(load_rps)).or_default();
+        let bin = self.bins.entry(bin_of(load)).or_default();
         bin.ended += ended;
         bin.missed += missed.min(ended);
     }
@@ -74,10 +65,42 @@ impl CapacityModel {
         self.bins.retain(|_, bin| bin.ended >= 1.0);
     }
 
+    /// Those that say something, with the share missed made monotone.
+    pub(crate) fn curve(&self) -> Vec<(i32, Bin)> {
+        monotone(
+            self.bins
+                .iter()
+                .filter(|(_, bin)| bin.ended >= EVIDENCE_MIN)
+                .map(|(i, bin)| (*i, *bin))
+                .collect(),
+        )
+    }
+}
+
+/// Evidence on what one replica carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CapacityModel {
+    hint: Option<f64>,
+    budget: f64,
+    bins: Bins,
+}
+
+impl CapacityModel {
+    /// Nothing seen yet. `budget`: share of requests that may miss.
+    #[must_use]
+    pub fn new(hint: CapacityHint, budget: f64) -> Self {
+        Self { hint: hint.requests_per_second, budget, bins: Bins::default() }
+    }
+
+    /// Takes in what one replica carried for a while, at a steady size. What is not finite or without requests changes nothing.
+    pub fn ingest(&mut self, at: Timestamp, load_rps: f64, ended: f64, missed: f64) {
+        self.bins.ingest(at, load_rps, ended, missed);
+    }
+
     /// The estimate; `None` while neither a hint nor enough evidence is there.
     #[must_use]
     pub fn estimate(&self) -> Option<Capacity> {
-        let evidence: f64 = self.bins.values().map(|bin| bin.ended).sum();
+        let evidence: f64 = self.bins.bins.values().map(|bin| bin.ended).sum();
         let curve = self.curve();
         let learned = evidence >= EVIDENCE_MIN;
         let mid = crossing(&curve, self.budget, |bin| bin.missed / bin.ended);
@@ -93,16 +116,13 @@ impl CapacityModel {
 
     /// Evidence and hint by bin, with the share missed made monotone.
     fn curve(&self) -> Vec<(i32, Bin)> {
-        let mut bins = self.bins.clone();
-        if let Some(hint) = self.hint {
-            let centre = bin_of(hint);
-            for offset in -HINT_BINS..=HINT_BINS {
-                let bin = bins.entry(centre + offset).or_default();
-                bin.ended += HINT_REQUESTS;
-                bin.missed += HINT_REQUESTS * self.hinted_share(offset);
-            }
-        } else {
-            bins.retain(|_, bin| bin.ended >= EVIDENCE_MIN);
+        let Some(hint) = self.hint else { return self.bins.curve() };
+        let mut bins = self.bins.bins.clone();
+        let centre = bin_of(hint);
+        for offset in -HINT_BINS..=HINT_BINS {
+            let bin = bins.entry(centre + offset).or_default();
+            bin.ended += HINT_REQUESTS;
+            bin.missed += HINT_REQUESTS * self.hinted_share(offset);
         }
         monotone(bins.into_iter().collect())
     }
@@ -142,7 +162,7 @@ fn bin_of(load: f64) -> i32 {
     (load.log2() * BINS_PER_DOUBLING).round() as i32
 }
 
-fn load_of(bin: i32) -> f64 {
+pub(crate) fn load_of(bin: i32) -> f64 {
     (f64::from(bin) / BINS_PER_DOUBLING).exp2()
 }
 

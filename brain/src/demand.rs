@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::{Reading, Timestamp};
+use tidegate_core::{Reading, Series, Timestamp};
 
 use crate::event::Flow;
 
@@ -12,6 +12,8 @@ use crate::event::Flow;
 /// does not look like a fall. Each a part of a step, within these bounds.
 const SHORT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(15)];
 const LONG: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+/// Requests come many at a time from here on; below, it may be the chance of the count.
+pub(crate) const ROUGH: f64 = 2.0;
 /// Steps for which single counts are kept, and most counts.
 const RECENT_STEPS: u32 = 4;
 const RECENT_MAX: usize = 2048;
@@ -20,9 +22,12 @@ const COVERED_MIN: f64 = 0.5;
 /// Most steps closed at once; after a longer absence the rest are left out.
 const CLOSED_MAX: usize = 5000;
 
-/// The short and the long window of the present demand, for this step.
-pub(crate) fn windows(step: Duration) -> [Duration; 2] {
-    [(step / 4).clamp(SHORT[0], SHORT[1]), step.clamp(LONG[0], LONG[1])]
+/// The short and the long window of the present demand, for this step. Where requests come many at a time, the short one is longer
+/// by as much, up to the long one: its mean then varies as it does where they are independent.
+pub(crate) fn windows(step: Duration, roughness: f64) -> [Duration; 2] {
+    let long = step.clamp(LONG[0], LONG[1]);
+    let times = if roughness > ROUGH { roughness.min(100.0) } else { 1.0 };
+    [(step / 4).clamp(SHORT[0], SHORT[1]).mul_f64(times).min(long), long]
 }
 
 /// Counts of the step that is not over, and of the last seconds.
@@ -31,6 +36,65 @@ pub(crate) struct Demand {
     step: Duration,
     open: Option<Open>,
     recent: VecDeque<(Timestamp, f64, f64)>,
+    roughness: Roughness,
+}
+
+/// Counts are taken over pieces to tell how rough arrivals are within a step: as long as a load is felt, within these bounds.
+const PIECE_S: [f64; 2] = [5.0, 15.0];
+/// Pieces of a step from which on their variance says something.
+const PIECES_MIN: f64 = 4.0;
+/// Fades with this half-life.
+const ROUGHNESS_HALF_LIFE: Duration = Duration::from_secs(6 * 3600);
+/// Steps from which on it is believed.
+const ROUGH_STEPS_MIN: f64 = 10.0;
+
+/// The index of dispersion of counts within a step: variance over mean (Cox and Lewis, *The Statistical Analysis of Series of
+/// Events*, 1966, §4.5). 1 where requests come independently of each other; `n` where they come `n` at a time. The variance is half
+/// the mean square of differences between neighbours (von Neumann, *Annals of Mathematical Statistics* 12, 1941), which a rise or a
+/// fall does not inflate; the largest of them is left out, so that a jump does not either.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Roughness {
+    felt_s: f64,
+    piece_s: f64,
+    piece: f64,
+    last: Option<f64>,
+    /// Of the pieces of the open step: their number, their sum, and the sum and the largest of squared differences between neighbours.
+    pieces: [f64; 4],
+    /// Of steps: number, variances and means, fading.
+    steps: [f64; 3],
+}
+
+impl Roughness {
+    fn ingest(&mut self, window_s: f64, arrivals: f64) {
+        self.piece_s += window_s;
+        self.piece += arrivals;
+        let whole_s = self.felt_s.clamp(PIECE_S[0], PIECE_S[1]);
+        if self.piece_s >= whole_s {
+            let count = self.piece * whole_s / self.piece_s;
+            (self.piece_s, self.piece) = (0.0, 0.0);
+            let change = self.last.replace(count).map_or(0.0, |last| count - last);
+            let [n, sum, changes, largest] = self.pieces;
+            let square = change * change;
+            self.pieces = [n + 1.0, sum + count, changes + square, largest.max(square)];
+        }
+    }
+
+    fn close_step(&mut self, step: Duration) {
+        let [n, sum, changes, largest] = std::mem::take(&mut self.pieces);
+        self.last = None;
+        if n < PIECES_MIN {
+            return;
+        }
+        let keep = (-step.as_secs_f64() / ROUGHNESS_HALF_LIFE.as_secs_f64()).exp2();
+        let variance = (changes - largest) / 2.0 / (n - 2.0);
+        self.steps =
+            [self.steps[0] * keep + 1.0, self.steps[1] * keep + variance, self.steps[2] * keep + sum / n];
+    }
+
+    fn index(&self) -> f64 {
+        let [steps, variances, means] = self.steps;
+        if steps < ROUGH_STEPS_MIN || means <= 0.0 { 1.0 } else { (variances / means).max(1.0) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -42,7 +106,7 @@ struct Open {
 
 impl Demand {
     pub(crate) fn new(step: Duration) -> Self {
-        Self { step, open: None, recent: VecDeque::new() }
+        Self { step, open: None, recent: VecDeque::new(), roughness: Roughness::default() }
     }
 
     /// Takes in what arrived in the window before `at`, and gives the steps that are over by then: their start and mean rate.
@@ -57,6 +121,7 @@ impl Demand {
                 open.arrivals += flow.arrivals;
                 open.covered_s += window_s;
             }
+            self.roughness.ingest(window_s, flow.arrivals);
             self.recent.push_back((at, flow.arrivals, window_s));
             let old = |entry: &(Timestamp, f64, f64)| at.since(entry.0) >= self.step * RECENT_STEPS;
             while self.recent.len() > RECENT_MAX || self.recent.front().is_some_and(old) {
@@ -71,6 +136,7 @@ impl Demand {
         let mut closed = Vec::new();
         let mut open = *self.open.get_or_insert(Open { start: current, arrivals: 0.0, covered_s: 0.0 });
         while open.start + self.step <= at && closed.len() < CLOSED_MAX {
+            self.roughness.close_step(self.step);
             let known = open.covered_s >= COVERED_MIN * self.step.as_secs_f64();
             closed.push((open.start, known.then(|| open.arrivals / open.covered_s)));
             open = Open { start: open.start + self.step, arrivals: 0.0, covered_s: 0.0 };
@@ -82,11 +148,21 @@ impl Demand {
         closed
     }
 
+    /// Takes how long a load is felt.
+    pub(crate) fn feel(&mut self, felt: Duration) {
+        self.roughness.felt_s = felt.as_secs_f64();
+    }
+
+    /// How many requests come at a time, so to speak: 1 where they are independent of each other.
+    pub(crate) fn roughness(&self) -> f64 {
+        self.roughness.index()
+    }
+
     /// The demand of this moment, with the age of the newest count.
     pub(crate) fn reading(&self, now: Timestamp) -> Option<Reading> {
         let (newest, ..) = *self.recent.back()?;
-        let means =
-            windows(self.step).map(|window| self.mean(newest.before(window), newest).map(|(rate, _)| rate));
+        let means = windows(self.step, self.roughness())
+            .map(|window| self.mean(newest.before(window), newest).map(|(rate, _)| rate));
         Reading::new(means.into_iter().flatten().reduce(f64::max)?, now.since(newest))
     }
 
@@ -106,6 +182,23 @@ impl Demand {
         let (arrivals, covered_s) = within.fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
         (covered_s > 0.0).then(|| (arrivals / covered_s, covered_s))
     }
+}
+
+/// Appends one step, after gaps for those that nobody saw; what lies before the end is known already.
+pub(crate) fn append(series: &mut Series, start: Timestamp, rate: Option<f64>, steps_max: usize) -> usize {
+    let step = series.step();
+    if series.is_empty() {
+        *series = Series::new(start, step);
+    }
+    let absent = start.since(series.end()).as_millis() / step.as_millis().max(1);
+    let absent = usize::try_from(absent).unwrap_or(steps_max).min(steps_max);
+    (0..absent).for_each(|_| series.push(None));
+    let fresh = start >= series.end();
+    if fresh {
+        series.push(rate);
+    }
+    series.keep_last(steps_max);
+    absent + usize::from(fresh)
 }
 
 #[cfg(test)]
@@ -154,6 +247,24 @@ mod tests {
         assert_eq!((demand.rolling(1), demand.rolling(4)), (Some(20.0), None));
         (135..155).for_each(|second| drop(demand.ingest(at(second), flow(20.0))));
         assert_eq!(demand.reading(at(155)).unwrap().value(), 35.0, "the mean of a minute");
+    }
+
+    #[test]
+    fn roughness_is_how_many_come_at_a_time_and_not_how_the_load_rises() {
+        let roughness = |arrivals: &dyn Fn(i64) -> f64| {
+            let mut demand = Demand::new(Duration::from_secs(60));
+            (1..=3600).for_each(|second| {
+                drop(demand.ingest(Timestamp::from_secs(second), flow(arrivals(second))));
+            });
+            demand.roughness()
+        };
+        #[expect(clippy::cast_precision_loss, reason = "small")]
+        let rise = roughness(&|second| 10.0 + second as f64 / 10.0);
+        // In each piece of five seconds either forty at once or none, without a pattern that neighbours share.
+        let batches =
+            roughness(&|second| if second % 5 == 1 && (second / 5 * 7919 % 101) < 50 { 40.0 } else { 0.0 });
+        assert!((1.0..1.1).contains(&rise), "{rise}");
+        assert!((8.0..35.0).contains(&batches), "a variance of 400 at a mean of 20: {batches}");
     }
 
     #[test]

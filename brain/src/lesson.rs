@@ -5,6 +5,7 @@ use tidegate_core::{Quantiles, Series};
 use tidegate_predictor::{FittedPredictor, PeakConfig, PeakModel, Predictor, PredictorConfig};
 
 use crate::rehearsal::{Findings, Rehearsal};
+use crate::tokens::Scale;
 
 /// A history from which a brain's models are to be fitted anew. Takes some tenths of a second: see [`Lesson::learn`].
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct Lesson {
     pub(crate) series: Series,
     /// `None` while what a replica carries is not known.
     pub(crate) rehearsal: Option<Rehearsal>,
+    /// How the series weighs requests; `None` where they all weigh the same.
+    pub(crate) scale: Option<Scale>,
 }
 
 /// What a lesson taught; for the brain that gave it.
@@ -23,6 +26,7 @@ pub struct Learned {
     pub(crate) peak: Option<PeakModel>,
     /// `None` where nothing could be rehearsed.
     pub(crate) provided: Option<Findings>,
+    pub(crate) scale: Option<Scale>,
 }
 
 impl Lesson {
@@ -36,6 +40,6 @@ impl Lesson {
             said.splice(past.first.., past.said);
         }
         let provided = self.rehearsal.and_then(|rehearsal| rehearsal.run(&self.series, &said));
-        Learned { fitted, peak, provided }
+        Learned { fitted, peak, provided, scale: self.scale }
     }
 }

@@ -7,7 +7,9 @@ mod brain;
 mod capacity;
 mod decisions;
 mod demand;
+mod engine;
 mod event;
+mod evidence;
 mod fleet;
 mod lead;
 mod lesson;
@@ -16,6 +18,7 @@ mod service;
 mod serving;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod training;
 
 pub use brain::{Brain, History, Snapshot};

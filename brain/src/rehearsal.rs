@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use tidegate_core::{Bounds, Capacity, Lead, Quantiles, Rehearsed, Repertoire, Series, Stance};
 
+use crate::evidence::Lateness;
 use stage::Stage;
 
 /// Longest past that is played: weekends belong to it, and older habits are other habits.
 const PLAYED: Duration = Duration::from_secs(7 * 86_400);
 /// Fewest steps that say anything.
-const STEPS_MIN: usize = 30;
+pub(crate) const STEPS_MIN: usize = 30;
 /// Multiples of the present demand. Its estimate leans to the high side, so that a little less may be enough.
 const LEVELS: [f64; 11] = [0.9, 0.95, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0];
 /// Multiples of the usual demand.
-const USUALS: [f64; 9] = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+const USUALS: [f64; 10] = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0];
 /// Multiples of the present demand beside a quantile of the peak.
 const LEVELS_BESIDE_PEAK: [f64; 2] = [0.95, 1.1];
 /// Quantiles of the peak.
@@ -38,6 +39,13 @@ pub(crate) struct Rehearsal {
     pub(crate) hold: Duration,
     /// Longest wait within the objective.
     pub(crate) wait_max: Duration,
+    /// The time over which a load is felt: about as long as a request is served.
+    pub(crate) felt: Duration,
+    /// `None`: requests that are too many wait. Else all are served at once and slow each other down: how many are late, by the
+    /// load over what is carried.
+    pub(crate) lateness: Option<Lateness>,
+    /// Requests that come at a time, so to speak; see [`crate::demand`].
+    pub(crate) roughness: f64,
 }
 
 /// What a rehearsal found.
@@ -121,6 +129,9 @@ mod tests {
             bounds: Bounds { min: 1, max: 64 },
             hold: Duration::from_secs(120),
             wait_max: Duration::from_millis(1400),
+            felt: Duration::ZERO,
+            lateness: None,
+            roughness: 1.0,
         }
     }
 

@@ -11,12 +11,13 @@ use tidegate_predictor::{FittedPredictor, PeakConfig, PeakModel, PredictorConfig
 
 use crate::brain::History;
 use crate::capacity::CapacityModel;
-use crate::demand::Demand;
+use crate::demand::{Demand, append};
 use crate::event::{Flow, Seen};
 use crate::lead::LeadTime;
 use crate::lesson::{Learned, Lesson};
-use crate::rehearsal::{Findings, Rehearsal};
+use crate::rehearsal::{Findings, Rehearsal, STEPS_MIN};
 use crate::service::ServiceTime;
+use crate::tokens::{Scale, TokenDemand};
 
 /// Steps of history kept for the models: three weeks of minutes.
 const STEPS_MAX: usize = 30_240;
@@ -50,6 +51,8 @@ pub(crate) struct Serving {
     pub(crate) series: Series,
     pub(crate) forecast: Option<Forecast>,
     pub(crate) service: ServiceTime,
+    /// For language models: what requests are made of.
+    pub(crate) tokens: Option<TokenDemand>,
     demand: Demand,
     peak: Option<PeakModel>,
     provided: Option<Findings>,
@@ -59,6 +62,8 @@ pub(crate) struct Serving {
     /// Steps since the last lesson was given; `None` before the first.
     steps_since_lesson: Option<usize>,
     last: Option<Seen>,
+    /// The largest demand of a moment, while there is too little for a rehearsal.
+    largest: Option<f64>,
     misses: VecDeque<(Timestamp, Misses)>,
     losses: VecDeque<(Timestamp, u32)>,
     steady: Option<(u32, Timestamp)>,
@@ -67,16 +72,19 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn new(policy: ServingPolicy, history: History) -> Self {
         let step = policy.forecast.step.get();
-        let mut series = history
-            .demand
-            .filter(|series| series.step() == step)
-            .unwrap_or_else(|| Series::new(Timestamp::EPOCH, step));
+        let known = |series: &Series| series.step() == step;
+        let mut series = history.demand.filter(known).unwrap_or_else(|| Series::new(Timestamp::EPOCH, step));
         series.keep_last(STEPS_MAX);
+        let tokens = policy.slo.per_output_token.map(|limit| {
+            let past = history.tokens.filter(|parts| parts.iter().all(known));
+            TokenDemand::new(&policy.slo, limit.get(), policy.capacity.concurrency, &series, past)
+        });
         Self {
             state: State::default(),
             capacity: CapacityModel::new(policy.capacity, policy.slo.budget()),
             lead: LeadTime::new(policy.scaling.lead_time.get()),
             service: ServiceTime::default(),
+            tokens,
             demand: Demand::new(step),
             peak: None,
             provided: None,
@@ -86,6 +94,7 @@ impl Serving {
             fitted: None,
             steps_since_lesson: None,
             last: None,
+            largest: None,
             misses: VecDeque::new(),
             losses: VecDeque::new(),
             steady: None,
@@ -93,7 +102,10 @@ impl Serving {
         }
     }
 
-    pub(crate) fn see(&mut self, seen: Seen) {
+    pub(crate) fn see(&mut self, mut seen: Seen) {
+        if let Some((tokens, flow)) = self.tokens.as_mut().zip(seen.flow) {
+            seen.flow = Some(tokens.ingest(&seen, flow, STEPS_MAX));
+        }
         for (start, rate) in self.demand.ingest(seen.at, seen.flow) {
             self.append(start, rate);
         }
@@ -106,6 +118,15 @@ impl Serving {
         }
         self.count_losses(seen);
         self.last = Some(seen);
+        self.remember_largest(seen.at);
+    }
+
+    /// While the past is too short for a rehearsal, the largest demand is what is known of what may come.
+    fn remember_largest(&mut self, now: Timestamp) {
+        if self.provided.is_none() && self.series.known_len() < STEPS_MIN {
+            let level = self.demand.reading(now).map(|reading| reading.value());
+            self.largest = self.largest.into_iter().chain(level).reduce(f64::max);
+        }
     }
 
     fn count_losses(&mut self, seen: Seen) {
@@ -118,29 +139,14 @@ impl Serving {
         }
     }
 
-    /// Appends one step, after gaps for those that nobody saw; what lies before the end is known already.
     fn append(&mut self, start: Timestamp, rate: Option<f64>) {
-        let step = self.series.step();
-        if self.series.is_empty() {
-            self.series = Series::new(start, step);
-        }
-        let absent = start.since(self.series.end()).as_millis() / step.as_millis().max(1);
-        for _ in 0..usize::try_from(absent).unwrap_or(STEPS_MAX).min(STEPS_MAX) {
-            self.push(None);
-        }
-        if start >= self.series.end() {
-            self.push(rate);
+        let added = append(&mut self.series, start, rate, STEPS_MAX);
+        self.steps_since_lesson = self.steps_since_lesson.map(|steps| steps + added);
+        if let Some(fitted) = &mut self.fitted {
+            let values = self.series.values();
+            values[values.len().saturating_sub(added)..].iter().for_each(|value| fitted.observe(*value));
         }
         self.forecast = None;
-    }
-
-    fn push(&mut self, rate: Option<f64>) {
-        self.series.push(rate);
-        self.series.keep_last(STEPS_MAX);
-        self.steps_since_lesson = self.steps_since_lesson.map(|steps| steps + 1);
-        if let Some(fitted) = &mut self.fitted {
-            fitted.observe(rate);
-        }
     }
 
     fn count_misses(&mut self, at: Timestamp, flow: Flow) {
@@ -204,6 +210,7 @@ impl Serving {
             observed: &observed,
             forecast: self.forecast.as_ref(),
             provision,
+            largest: self.largest_of_few(),
             capacity: self.capacity_estimate(),
             lead: self.lead.estimate(),
             pool_limit,
@@ -224,6 +231,14 @@ impl Serving {
         if let (true, Some(fitted)) = (due, &self.fitted) {
             self.forecast = fitted.predict(Signal::RequestsPerSecond, now);
         }
+    }
+
+    /// The largest demand known, while there is too little for a rehearsal.
+    fn largest_of_few(&self) -> Option<f64> {
+        let few =
+            self.policy.forecast.enabled && self.provided.is_none() && self.series.known_len() < STEPS_MIN;
+        let past = self.series.values().iter().flatten().copied();
+        past.chain(self.largest).filter(|_| few).reduce(f64::max)
     }
 
     /// The stance in use: the cheapest that would have kept the objective on the past, with something to spare.
@@ -265,16 +280,16 @@ impl Serving {
             return None;
         }
         self.steps_since_lesson = Some(0);
-        let rehearsal = self.capacity_estimate().map(|capacity| {
+        let scale = self.tokens.as_ref().and_then(TokenDemand::known_scale);
+        let series = match self.tokens.as_ref().zip(scale) {
+            Some((tokens, scale)) => tokens.weighed(scale),
+            None => self.series.clone(),
+        };
+        let rehearsal = self.capacity_by(scale).map(|capacity| {
             self.rehearsed = Some((capacity.low, self.lead.estimate().p90.as_secs_f64()));
             self.rehearsal(capacity)
         });
-        Some(Lesson {
-            predictor: self.predictor(),
-            peak: self.peak_config(),
-            series: self.series.clone(),
-            rehearsal,
-        })
+        Some(Lesson { predictor: self.predictor(), peak: self.peak_config(), series, rehearsal, scale })
     }
 
     fn is_lesson_due(&self) -> bool {
@@ -294,18 +309,29 @@ impl Serving {
     }
 
     fn rehearsal(&self, capacity: Capacity) -> Rehearsal {
+        let slo = &self.policy.slo;
         Rehearsal {
             capacity,
             lead: self.lead.estimate(),
             bounds: self.policy.replicas,
             hold: self.policy.scaling.scale_down_hold.get(),
-            wait_max: Duration::from_secs_f64(self.service.slack_s(&self.policy.slo)),
+            wait_max: Duration::from_secs_f64(match &self.tokens {
+                Some(tokens) => tokens.slack_s(slo),
+                None => self.service.slack_s(slo),
+            }),
+            felt: self.tokens.as_ref().map_or(Duration::ZERO, TokenDemand::felt),
+            lateness: self.tokens.as_ref().and_then(TokenDemand::lateness),
+            roughness: self.demand.roughness(),
         }
     }
 
     /// Takes a lesson's result into use, and shows it the steps that came meanwhile.
     pub(crate) fn adopt(&mut self, learned: Learned) {
         let mut fitted = learned.fitted;
+        if let Some((tokens, scale)) = self.tokens.as_mut().zip(learned.scale) {
+            self.series = tokens.adopt(scale);
+            self.demand.feel(tokens.felt());
+        }
         let (known, step) = (fitted.end().since(self.series.start()), self.series.step());
         let known = usize::try_from(known.as_millis() / step.as_millis().max(1)).unwrap_or(usize::MAX);
         self.series.values().iter().skip(known).for_each(|value| fitted.observe(*value));
@@ -372,10 +398,20 @@ impl Serving {
         self.fitted.as_ref().map_or(&[], FittedPredictor::league)
     }
 
-    /// What replicas carry: measured where it is known how many requests one serves at a time, else learned from what was late.
+    /// What replicas carry: measured where it is known how many requests one serves at a time, or what an engine takes for tokens,
+    /// else learned from what was late.
     pub(crate) fn capacity_estimate(&self) -> Option<Capacity> {
+        self.capacity_by(None)
+    }
+
+    /// The same, in usual requests of this scale.
+    fn capacity_by(&self, scale: Option<Scale>) -> Option<Capacity> {
+        let slo = &self.policy.slo;
+        if let Some(tokens) = &self.tokens {
+            return tokens.capacity(slo, scale).or_else(|| self.capacity.estimate());
+        }
         let concurrency = self.policy.capacity.concurrency;
-        let measured = concurrency.and_then(|limit| self.service.capacity(limit, &self.policy.slo));
+        let measured = concurrency.and_then(|limit| self.service.capacity(limit, slo));
         measured.or_else(|| self.capacity.estimate())
     }
 

@@ -37,6 +37,8 @@ pub struct Inputs<'a> {
     pub forecast: Option<&'a Forecast>,
     /// What was learned by rehearsal; `None`: the past is too short, or forecasting is off.
     pub provision: Option<Provision<'a>>,
+    /// The largest demand known, in requests per second, while the past is too short to learn from; else `None`.
+    pub largest: Option<f64>,
     /// What one replica carries; `None`: not known yet.
     pub capacity: Option<Capacity>,
     /// Time from a decision to a ready replica.

@@ -28,6 +28,7 @@ pub enum ReasonCode {
     ForecastNotTrusted,
     ForecastDoesNotPay,
     Predicted,
+    ShortPast,
     RiskLevel,
     Held,
     Consolidation,
@@ -80,6 +81,7 @@ impl ReasonCode {
                 "on the workload's own past, headroom did better than forecasts of the peak"
             }
             Self::Predicted => "replicas that the forecast needs until a new replica could be ready",
+            Self::ShortPast => "the past is too short to bet on less than the most that was seen",
             Self::RiskLevel => "quantile of the demand that the misses seen so far ask for",
             Self::Held => "a smaller size has not been enough for long enough yet",
             Self::Consolidation => "one replica fewer would not hold at the upper quantile",

@@ -320,6 +320,7 @@ impl TrainingPolicy {
 /// The intent for one workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a handful are kept, and never moved about")]
 pub enum Policy {
     /// For a serving workload.
     Serving(ServingPolicy),

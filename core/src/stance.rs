@@ -55,6 +55,10 @@ pub struct Rehearsed {
 /// What a change of the size costs, in replica-hours: a replica that starts for nothing, and the nerves of whoever watches.
 const ACTION_COST: f64 = 0.02;
 
+/// Where no stance keeps the objective, one that misses this many times what the safest does is taken if it is cheaper: what could
+/// not be helped at any cost is no reason for every cost.
+const ABOUT_AS_SAFE: f64 = 1.15;
+
 impl Rehearsed {
     /// Replicas, with changes of the size at their price.
     #[must_use]
@@ -83,10 +87,12 @@ impl Repertoire {
         Self(rehearsed)
     }
 
-    /// The cheapest stance that missed at most this share; the safest where none did. `None`: nothing was rehearsed.
+    /// The cheapest stance that missed at most this share; where none did, the cheapest that is about as safe as the safest.
+    /// `None`: nothing was rehearsed.
     #[must_use]
     pub fn choose(&self, missed_max: f64) -> Option<&Rehearsed> {
-        self.0.iter().find(|one| one.missed <= missed_max).or(self.0.last())
+        let least = self.0.last()?.missed;
+        self.0.iter().find(|one| one.missed <= missed_max.max(least * ABOUT_AS_SAFE))
     }
 
     /// All of them, cheapest first.

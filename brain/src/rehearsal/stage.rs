@@ -10,13 +10,16 @@ use rand_distr::{Distribution as _, Poisson};
 use tidegate_core::{Rehearsed, Series, Stance};
 
 use super::Rehearsal;
-use crate::demand::windows;
+use crate::demand::{ROUGH, windows};
+use crate::evidence::CAUSE_WINDOWS;
 
 /// Ticks of a step.
 const TICKS_PER_STEP: u32 = 4;
 /// Bounds of a tick: finer than a second nothing is decided, coarser than this bursts would be seen too late.
 const TICK_MIN: Duration = Duration::from_secs(1);
 const TICK_MAX: Duration = Duration::from_secs(15);
+/// Where requests come many at a time, ticks are at most so long, and the past that is played may be shorter.
+const TICK_ROUGH: Duration = Duration::from_secs(5);
 /// Most ticks played.
 const TICKS_MAX: usize = 50_000;
 /// Waiting requests are dropped after this.
@@ -38,8 +41,10 @@ pub(super) struct Stage<'a> {
     ticks_per_step: usize,
     /// Index in the series of the step in which the first tick lies.
     first_step: usize,
-    /// Arrivals per second, by tick.
+    /// Arrivals per second, by tick, as those being served feel them.
     rates: Vec<f32>,
+    /// The load that made late what ended in a tick.
+    felt: Vec<f32>,
     /// The present demand as it is known at the start of a tick.
     levels: Vec<f32>,
 }
@@ -47,16 +52,18 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     pub(super) fn new(rehearsal: &'a Rehearsal, series: &Series, played: Duration) -> Self {
         let step = series.step();
-        let tick = (step / TICKS_PER_STEP).clamp(TICK_MIN, TICK_MAX).min(step.max(TICK_MIN));
+        let longest = if rehearsal.roughness > ROUGH { TICK_ROUGH } else { TICK_MAX };
+        let tick = (step / TICKS_PER_STEP).clamp(TICK_MIN, longest).min(step.max(TICK_MIN));
         let tick_s = tick.as_secs_f64();
         let ticks_per_step = whole((step.as_secs_f64() / tick_s).round()).max(1);
         let steps =
             whole(played.as_secs_f64() / step.as_secs_f64().max(1e-3)).min(TICKS_MAX / ticks_per_step);
         let first_step = series.len().saturating_sub(steps.max(1));
-        let rates = arrivals(&series.values()[first_step..], ticks_per_step, tick_s);
-        let levels =
-            levels(&rates, windows(step).map(|window| whole((window.as_secs_f64() / tick_s).round()).max(1)));
-        Self { rehearsal, tick_s, ticks_per_step, first_step, rates, levels }
+        let rates = arrivals(&series.values()[first_step..], ticks_per_step, tick_s, rehearsal.roughness);
+        let ticks = |span: Duration| whole((span.as_secs_f64() / tick_s).round()).max(1);
+        let levels = levels(&rates, windows(step, rehearsal.roughness).map(ticks));
+        let (rates, felt) = felt(&rates, ticks(rehearsal.felt));
+        Self { rehearsal, tick_s, ticks_per_step, first_step, rates, felt, levels }
     }
 
     /// The present demand at the start of a tick.
@@ -95,6 +102,15 @@ impl<'a> Stage<'a> {
             let ready = size.pass(tick);
             let arrived = f64::from(self.rates[tick]) * self.tick_s;
             let rate = f64::from(ready) * capacity.low;
+            if let Some(lateness) = &self.rehearsal.lateness {
+                if tick >= warm {
+                    ended += arrived;
+                    missed += arrived * lateness.share(f64::from(self.felt[tick]) / rate.max(1e-9));
+                    cost += size.supply();
+                    actions += u32::from(changed);
+                }
+                continue;
+            }
             let wait = waiting / rate.max(1e-9);
             let wait_after = (waiting + arrived - rate * self.tick_s).max(0.0) / rate.max(1e-9);
             let dropped = ((wait_after - DROP_AFTER_S) * rate).max(0.0).min(waiting + arrived);
@@ -129,16 +145,16 @@ fn share_above(from: f64, to: f64, limit: f64) -> f64 {
     }
 }
 
-/// Each known step's rate with the chance of independent arrivals; an unknown step goes on as the one before.
-fn arrivals(values: &[Option<f64>], ticks_per_step: usize, tick_s: f64) -> Vec<f32> {
+/// Each known step's rate with the chance of arrivals that come so many at a time; an unknown step goes on as the one before.
+fn arrivals(values: &[Option<f64>], ticks_per_step: usize, tick_s: f64, roughness: f64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut last = 0.0;
     let mut rates = Vec::with_capacity(values.len() * ticks_per_step);
     for value in values {
         last = value.filter(|v| v.is_finite() && *v >= 0.0).unwrap_or(last);
-        let drawn = Poisson::new(last * tick_s).ok();
+        let drawn = Poisson::new(last * tick_s / roughness).ok();
         for _ in 0..ticks_per_step {
-            let rate = drawn.map_or(last, |drawn| drawn.sample(&mut random) / tick_s);
+            let rate = drawn.map_or(last, |drawn| drawn.sample(&mut random) * roughness / tick_s);
             rates.push(narrow(rate));
         }
     }
@@ -147,18 +163,44 @@ fn arrivals(values: &[Option<f64>], ticks_per_step: usize, tick_s: f64) -> Vec<f
 
 /// The larger of the means over a short and a long window, both of whole ticks that are over.
 fn levels(rates: &[f32], [short, long]: [usize; 2]) -> Vec<f32> {
-    let mut sums = vec![0.0f64];
-    for rate in rates {
-        sums.push(sums[sums.len() - 1] + f64::from(*rate));
+    let means = Means::new(rates);
+    let level = |tick| match tick {
+        0 => rates[0],
+        _ => narrow(means.before(tick, short).max(means.before(tick, long))),
+    };
+    (0..rates.len()).map(level).collect()
+}
+
+/// The mean over a window that ends with each tick, and the highest of this and the windows before it that may have made late what
+/// ends in it.
+fn felt(rates: &[f32], window: usize) -> (Vec<f32>, Vec<f32>) {
+    let means = Means::new(rates);
+    let felt: Vec<f32> = (1..=rates.len()).map(|end| narrow(means.before(end, window))).collect();
+    let before = |tick: usize| (1..CAUSE_WINDOWS).filter_map(move |k| tick.checked_sub(k * window));
+    let cause = |tick: usize| before(tick).fold(felt[tick], |highest, at| highest.max(felt[at]));
+    let causes = (0..felt.len()).map(cause).collect();
+    (felt, causes)
+}
+
+/// Means of ticks, from running sums.
+struct Means(Vec<f64>);
+
+impl Means {
+    fn new(rates: &[f32]) -> Self {
+        let mut sums = vec![0.0f64];
+        for rate in rates {
+            sums.push(sums[sums.len() - 1] + f64::from(*rate));
+        }
+        Self(sums)
     }
-    let mean = |tick: usize, window: usize| {
+
+    /// Over the `window` ticks before `tick`, or as many as there are.
+    fn before(&self, tick: usize, window: usize) -> f64 {
         let from = tick.saturating_sub(window);
         #[expect(clippy::cast_precision_loss, reason = "a few ticks")]
         let ticks = (tick - from).max(1) as f64;
-        (sums[tick] - sums[from]) / ticks
-    };
-    let level = |tick| if tick == 0 { f64::from(rates[0]) } else { mean(tick, short).max(mean(tick, long)) };
-    (0..rates.len()).map(|tick| narrow(level(tick))).collect()
+        (self.0[tick] - self.0[from]) / ticks
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough to play with")]

@@ -18,6 +18,18 @@ impl<'a> Deciding<'a> {
             Some(provision) => self.provide_for_peak(provision, capacity),
             None => self.provide_by_forecast(capacity),
         }
+        self.provide_for_largest(capacity);
+    }
+
+    /// A size below what the load has already been is a bet on its future, which a short past gives no odds for.
+    fn provide_for_largest(&mut self, capacity: Capacity) {
+        let Some(largest) = self.inputs.largest else { return };
+        let n = capacity.replicas_for(largest);
+        if n > self.n {
+            let text = format!("{n} for {largest:.1} req/s, the most seen in a past too short to learn from");
+            self.say(ReasonCode::ShortPast, text, &[("replicas", f64::from(n)), ("demand_rps", largest)]);
+            self.n = n;
+        }
     }
 
     /// The rehearsal has settled whether the peak's forecast pays, and at which quantile.

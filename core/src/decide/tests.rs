@@ -50,6 +50,7 @@ fn inputs<'a>(
         observed,
         forecast,
         provision: None,
+        largest: None,
         capacity: Some(Capacity {
             low: 10.0,
             mid: 11.0,
