@@ -9,13 +9,13 @@
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small non-negative counts")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidegate_core::forecast::Quantiles;
+use tidegate_core::forecast::{Quantiles, Standing};
 use tidegate_core::signals::Signal;
 use tidegate_core::{Series, Timestamp};
 use tidegate_predictor::{Predictor, PredictorConfig};
@@ -56,8 +56,15 @@ fn main() -> Outcome<()> {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let (mut logs, mut all_max) = (Vec::new(), Vec::new());
+    let mut members: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for trace in &traces {
-        let (ratio, max) = score(trace, !flags.is_empty());
+        let (ratio, max, league) = score(trace, !flags.is_empty());
+        for standing in league {
+            // Two seasons make two seasonal models; the table has one line for both.
+            let name = standing.model.split(" (").next().unwrap_or_default().to_owned();
+            let loss = standing.score.map(|score| score.pinball_ratio.max(1e-3).ln());
+            members.entry(name).or_default().extend(loss);
+        }
         logs.push(ratio.ln());
         all_max.push(max.ln());
     }
@@ -68,6 +75,12 @@ fn main() -> Outcome<()> {
         mean(&logs),
         mean(&all_max)
     );
+    println!(
+        "\n| member alone, as judged in the last fit of each series | pinball vs last value, at the lead |\n|---|---|"
+    );
+    for (name, logs) in &members {
+        println!("| {name} | {:.3} |", mean(logs));
+    }
     Ok(())
 }
 
@@ -114,7 +127,7 @@ fn load(folder: &Path, wanted: &[String]) -> Outcome<Vec<Trace>> {
 
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 #[expect(clippy::disallowed_methods, reason = "measures how long a fit takes")]
-fn score(trace: &Trace, show_league: bool) -> (f64, f64) {
+fn score(trace: &Trace, show_league: bool) -> (f64, f64, Vec<Standing>) {
     let n = trace.values.len();
     let [first, lead, longest] = trace.horizons;
     let config = PredictorConfig {
@@ -177,7 +190,7 @@ fn score(trace: &Trace, show_league: bool) -> (f64, f64) {
     for standing in league.iter().filter(|_| show_league) {
         println!("    {:32} {:?}", standing.model, standing.score);
     }
-    (ratio, max)
+    (ratio, max, league)
 }
 
 fn origins(n: usize, longest: usize) -> impl Iterator<Item = usize> {

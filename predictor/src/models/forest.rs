@@ -95,7 +95,8 @@ impl Forest {
             anchors: Vec::new(),
             changes: Vec::new(),
         };
-        forest.changes = (0..forest.rows.len()).flat_map(|row| forest.course(history, row)).collect();
+        forest.changes =
+            (0..forest.rows.len()).flat_map(|row| forest.course(history, row, forest.grid.len())).collect();
         let mut base: Vec<Vec<f32>> = Vec::with_capacity(forest.rows.len());
         for row in 0..forest.rows.len() {
             let mut state = Vec::new();
@@ -135,13 +136,13 @@ impl Forest {
         self.first + usize::from(self.rows[row]) * self.stride
     }
 
-    /// The changes after a row's origin, at the horizons of the grid.
-    fn course(&self, history: &History, row: usize) -> Vec<[f32; 2]> {
+    /// The changes after a row's origin, at the first `places` horizons of the grid.
+    fn course(&self, history: &History, row: usize, places: usize) -> Vec<[f32; 2]> {
         let origin = self.origin(row);
         let now = history.z(origin);
         let (mut max, mut gaps, mut from) = (f64::NEG_INFINITY, 0, 1);
         let mut course = Vec::with_capacity(self.grid.len());
-        for h in &self.grid {
+        for h in &self.grid[..places] {
             for ahead in from..=*h {
                 match history.value(origin + ahead) {
                     Some(_) => max = max.max(history.z(origin + ahead) - now),
@@ -178,9 +179,11 @@ impl Forest {
             let nearest = self.nearest(*h);
             if near.as_ref().is_none_or(|(anchor, _)| *anchor != nearest) {
                 let (horizon, trees) = &self.anchors[nearest];
+                // Courses are followed no further than these trees are asked for.
+                let places = self.grid.iter().take_while(|h| self.nearest(**h) <= nearest).count();
                 let mut state = base.clone();
                 self.features.of_horizon(history, origin, *horizon, &mut state);
-                near = Some((nearest, self.alike(history, trees, &state)));
+                near = Some((nearest, self.alike(history, trees, &state, places)));
             }
             let Some((_, alike)) = &near else { continue };
             let read = |which: usize| {
@@ -203,7 +206,7 @@ impl Forest {
     }
 
     /// The courses after the origins that resemble a state, with their weights.
-    fn alike<'a>(&'a self, history: &History, trees: &Trees, state: &[f32]) -> Vec<Alike<'a>> {
+    fn alike<'a>(&'a self, history: &History, trees: &Trees, state: &[f32], places: usize) -> Vec<Alike<'a>> {
         let mut weights = vec![0.0f32; self.rows.len()];
         for rows in trees.alike(state) {
             #[expect(clippy::cast_possible_truncation, reason = "a share")]
@@ -215,7 +218,7 @@ impl Forest {
         let heard = weights.into_iter().enumerate().filter(|(_, weight)| *weight > 0.0);
         let course = |row: usize| match self.changes.get(row * self.grid.len()..(row + 1) * self.grid.len()) {
             Some(known) => Cow::Borrowed(known),
-            None => Cow::Owned(self.course(history, row)),
+            None => Cow::Owned(self.course(history, row, places)),
         };
         heard.map(|(row, weight)| (weight, course(row))).collect()
     }
