@@ -12,8 +12,8 @@ use crate::event::Flow;
 /// does not look like a fall. Each a part of a step, within these bounds.
 const SHORT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(15)];
 const LONG: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
-/// Requests come many at a time from here on; below, it may be the chance of the count.
-pub(crate) const ROUGH: f64 = 2.0;
+/// From here on requests come many at a time; below, it may be chance, or how the load moves within a step.
+const ROUGH: f64 = 5.0;
 /// Steps for which single counts are kept, and most counts.
 const RECENT_STEPS: u32 = 4;
 const RECENT_MAX: usize = 2048;
@@ -26,8 +26,7 @@ const CLOSED_MAX: usize = 5000;
 /// by as much, up to the long one: its mean then varies as it does where they are independent.
 pub(crate) fn windows(step: Duration, roughness: f64) -> [Duration; 2] {
     let long = step.clamp(LONG[0], LONG[1]);
-    let times = if roughness > ROUGH { roughness.min(100.0) } else { 1.0 };
-    [(step / 4).clamp(SHORT[0], SHORT[1]).mul_f64(times).min(long), long]
+    [(step / 4).clamp(SHORT[0], SHORT[1]).mul_f64(roughness.clamp(1.0, 100.0)).min(long), long]
 }
 
 /// Counts of the step that is not over, and of the last seconds.
@@ -93,7 +92,8 @@ impl Roughness {
 
     fn index(&self) -> f64 {
         let [steps, variances, means] = self.steps;
-        if steps < ROUGH_STEPS_MIN || means <= 0.0 { 1.0 } else { (variances / means).max(1.0) }
+        let index = if steps < ROUGH_STEPS_MIN || means <= 0.0 { 1.0 } else { variances / means };
+        if index < ROUGH { 1.0 } else { index }
     }
 }
 

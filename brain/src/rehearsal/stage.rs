@@ -10,7 +10,7 @@ use rand_distr::{Distribution as _, Poisson};
 use tidegate_core::{Rehearsed, Series, Stance};
 
 use super::Rehearsal;
-use crate::demand::{ROUGH, windows};
+use crate::demand::windows;
 use crate::evidence::CAUSE_WINDOWS;
 
 /// Ticks of a step.
@@ -52,7 +52,7 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     pub(super) fn new(rehearsal: &'a Rehearsal, series: &Series, played: Duration) -> Self {
         let step = series.step();
-        let longest = if rehearsal.roughness > ROUGH { TICK_ROUGH } else { TICK_MAX };
+        let longest = if rehearsal.roughness > 1.0 { TICK_ROUGH } else { TICK_MAX };
         let tick = (step / TICKS_PER_STEP).clamp(TICK_MIN, longest).min(step.max(TICK_MIN));
         let tick_s = tick.as_secs_f64();
         let ticks_per_step = whole((step.as_secs_f64() / tick_s).round()).max(1);

@@ -7,11 +7,14 @@ use crate::plan::ReasonCode;
 use crate::policy::Mode;
 use crate::units::replicas_ceil;
 
-/// A step of at most this share of the size, or of one replica, is small.
+/// A step of at most this share of the size, or of one replica, is small; of at most the other, middling.
 const SMALL_STEP: f64 = 0.08;
-/// Small steps are at least this far from the step before: upwards less than a replica takes to start, downwards as a hold does.
+const MIDDLING_STEP: f64 = 0.25;
+/// How far steps are from the step before at least: upwards less than a replica takes to start, downwards as a hold does.
 const SMALL_UPS_APART: Duration = Duration::from_secs(45);
-const SMALL_DOWNS_APART: Duration = Duration::from_secs(120);
+const SMALL_DOWNS_APART: Duration = Duration::from_secs(240);
+const MIDDLING_UPS_APART: Duration = Duration::from_secs(20);
+const MIDDLING_DOWNS_APART: Duration = Duration::from_secs(75);
 /// Window of the limits on one step.
 const STEP_WINDOW: Duration = Duration::from_secs(15);
 
@@ -77,17 +80,26 @@ impl Deciding<'_> {
         }
     }
 
-    /// A small step soon after another waits, so that a slow rise or fall is a few steps and not one each look. Never while
-    /// requests wait, are late, or what is there is below the policy's bounds.
+    /// A step soon after another waits the longer the smaller it is, so that a slow rise or fall is a few steps and not one each
+    /// look. Never while requests wait, are late, or what is there is below the policy's bounds.
     fn merge_small_steps(&mut self) {
-        let small = replicas_ceil(SMALL_STEP * f64::from(self.current)).max(1);
-        let since = self.state.changed_at.map(|at| self.now.since(at));
-        let apart = if self.n > self.current { SMALL_UPS_APART } else { SMALL_DOWNS_APART };
-        let soon = since.is_some_and(|since| since < apart);
-        if self.n == self.current || self.n.abs_diff(self.current) > small || !soon || self.is_strained() {
+        let step = self.n.abs_diff(self.current);
+        let within = |share: f64| step <= replicas_ceil(share * f64::from(self.current)).max(1);
+        let apart = match (self.n > self.current, within(SMALL_STEP), within(MIDDLING_STEP)) {
+            (true, true, _) => SMALL_UPS_APART,
+            (true, false, true) => MIDDLING_UPS_APART,
+            (false, true, _) => SMALL_DOWNS_APART,
+            (false, false, true) => MIDDLING_DOWNS_APART,
+            (_, false, false) => return,
+        };
+        let Some(since) = self.state.changed_at.map(|at| self.now.since(at)).filter(|since| *since < apart)
+        else {
+            return;
+        };
+        if step == 0 || self.is_strained() {
             return;
         }
-        let since_s = since.unwrap_or_default().as_secs_f64();
+        let since_s = since.as_secs_f64();
         let text = format!("{} is a small step, {since_s:.0} s after the last; it waits for others", self.n);
         self.say(ReasonCode::SmallStep, text, &[("replicas", f64::from(self.n)), ("since_s", since_s)]);
         self.n = self.current;
