@@ -106,6 +106,7 @@ impl<'a> Deciding<'a> {
             }
             (None, _) => {}
         }
+        self.merge_small_steps();
         self.roll_back();
         self.raise_floors();
         self.apply_rails();

@@ -23,7 +23,6 @@ impl Deciding<'_> {
         self.stop_at_crash_loop();
         self.limit_step();
         self.guard_down();
-        self.merge_small_steps();
         self.keep_in_bounds();
         self.unpooled = Some(self.n);
         self.keep_in_pool();
@@ -82,7 +81,7 @@ impl Deciding<'_> {
 
     /// A step soon after another waits the longer the smaller it is, so that a slow rise or fall is a few steps and not one each
     /// look. Never while requests wait, are late, or what is there is below the policy's bounds.
-    fn merge_small_steps(&mut self) {
+    pub(super) fn merge_small_steps(&mut self) {
         let step = self.n.abs_diff(self.current);
         let within = |share: f64| step <= replicas_ceil(share * f64::from(self.current)).max(1);
         let apart = match (self.n > self.current, within(SMALL_STEP), within(MIDDLING_STEP)) {

@@ -15,9 +15,9 @@ const REQUIREMENTS_MAX: usize = 600;
 const ACCOUNT_MIN: f64 = 1000.0;
 const ACCOUNT_FULL_S: f64 = 86_400.0;
 /// Bounds of what is left of the budget: a quiet day does not make the next one reckless, nor a bad one extravagant.
-const LEFT: [f64; 2] = [0.3, 2.0];
+const LEFT: [f64; 2] = [0.6, 1.5];
 /// Bounds of what rehearsals foretold against what came true.
-const FORETOLD: [f64; 2] = [0.5, 2.5];
+const FORETOLD: [f64; 2] = [0.5, 5.0];
 /// Days that the foretelling is believed for before it was ever checked.
 const DOUBT_DAYS: f64 = 0.3;
 const HOUR: Duration = Duration::from_secs(3600);
