@@ -224,7 +224,11 @@ impl EngineModel {
         open.replica_s += replica_s;
         open.prompt += look.prompt;
         open.completed += look.completed;
-        if let Some(slow) = look.per_output_token_s.filter(|slow| sound(*slow)) {
+        // Where nobody tells: each running request makes a token in an iteration.
+        let told = look
+            .per_output_token_s
+            .or_else(|| (look.output > 0.0).then(|| look.in_flight * seconds / look.output));
+        if let Some(slow) = told.filter(|slow| sound(*slow)) {
             open.slow += slow * look.completed;
             open.timed += look.completed;
         }
@@ -354,6 +358,21 @@ mod tests {
         assert!(close(engine.fixed_s, 0.02) && close(engine.per_running_s, 0.000_4), "{engine:?}");
         assert!(close(engine.per_prompt_token_s, 0.000_03), "{engine:?}");
         assert!(close(engine.kv_tokens.unwrap(), 150_000.0), "{engine:?}");
+    }
+
+    #[test]
+    fn where_nobody_tells_the_time_of_a_token_it_follows_from_those_made() {
+        let (mut told, mut untold) = (EngineModel::default(), EngineModel::default());
+        for minute in 0..60u32 {
+            let look = look(1.0 + f64::from(minute * 7 % 11) / 3.0, SIZES);
+            told.ingest(Timestamp::from_secs(i64::from(minute) * 60), look);
+            untold.ingest(
+                Timestamp::from_secs(i64::from(minute) * 60),
+                Look { per_output_token_s: None, ..look },
+            );
+        }
+        let rate = |model: &EngineModel| model.engine().unwrap().full(SIZES, LIMITS).rate;
+        assert!((rate(&untold) / rate(&told) - 1.0).abs() < 0.02, "{} {}", rate(&untold), rate(&told));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_brain::{Flow, Progress, Seen};
+use tidegate_brain::{Flow, Progress, Seen, Tokens};
 use tidegate_core::{ReplicaCounts, Signal, Timestamp, WorkloadId};
 use tokio::sync::broadcast;
 
@@ -93,13 +93,18 @@ impl Observer {
         let amount = |rate: f64| rate * window.as_secs_f64();
         let completed = read(Signal::CompletionsPerSecond).map_or(rate, |(value, _)| value);
         let missed = read(Signal::SloMissesPerSecond).map(|(value, _)| amount(value));
+        let tokens = read(Signal::PromptTokensPerSecond).zip(read(Signal::OutputTokensPerSecond));
         seen.flow = Some(Flow {
             window,
             arrivals: amount(rate),
             completed: amount(completed),
             ended: missed.map(|_| amount(completed)),
             missed,
-            tokens: None,
+            tokens: tokens.map(|((prompt, _), (output, _))| Tokens {
+                prompt: amount(prompt),
+                output: amount(output),
+                per_output_token_s: None,
+            }),
         });
     }
 

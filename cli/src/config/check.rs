@@ -197,6 +197,10 @@ fn workload_faults(workload: &Workload) -> Vec<(String, String)> {
     match (&workload.serving, &workload.training) {
         (Some(policy), None) => {
             faults.extend(policy.problems().into_iter().map(|p| (format!("/serving/{}", p.path), p.text)));
+            if policy.slo.per_output_token.is_some() && workload.gateway.is_some() {
+                let text = "a gateway sees no tokens: leave it out, or take the demand from `metrics` without a `gateway`";
+                faults.push(("/serving/slo/perOutputToken".into(), text.into()));
+            }
         }
         (None, Some(policy)) => {
             faults.extend(policy.problems().into_iter().map(|p| (format!("/training/{}", p.path), p.text)));
@@ -284,6 +288,8 @@ workloads:
         let text = GOOD.replace("min: 1", "min: 9").replace("127.0.0.1", "10.0.0.1").replace("chat", "Chat");
         let found = faults(&text);
         assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), [3, 5, 7], "{found:#?}");
+        let tokens = faults(&GOOD.replace("latency: 400ms", "latency: 2s, perOutputToken: 60ms"));
+        assert!(tokens.len() == 1 && tokens[0].2.contains("sees no tokens"), "{tokens:#?}");
         assert!(faults("listen: 0.0.0.0:80")[0].2.contains("tls"));
         assert!(faults("logs: {sink: elasticsearch}")[0].2.contains("logs.elasticsearch"));
     }
