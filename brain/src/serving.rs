@@ -407,10 +407,12 @@ impl Serving {
     /// The same, in usual requests of this scale.
     fn capacity_by(&self, scale: Option<Scale>) -> Option<Capacity> {
         let slo = &self.policy.slo;
-        let by_tokens = || self.tokens.as_ref().and_then(|tokens| tokens.capacity(slo, scale));
+        if let Some(tokens) = self.tokens.as_ref().filter(|tokens| tokens.is_told()) {
+            return tokens.capacity(slo, scale).or_else(|| self.capacity.estimate());
+        }
         let concurrency = self.policy.capacity.concurrency;
-        let measured = || concurrency.and_then(|limit| self.service.capacity(limit, slo));
-        by_tokens().or_else(measured).or_else(|| self.capacity.estimate())
+        let measured = concurrency.and_then(|limit| self.service.capacity(limit, slo));
+        measured.or_else(|| self.capacity.estimate())
     }
 
     pub(crate) fn lead_estimate(&self) -> Lead {

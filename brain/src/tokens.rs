@@ -107,6 +107,11 @@ impl TokenDemand {
         Self { limits, counts, parts, model, scale: None }
     }
 
+    /// Whether anybody counts tokens: in the past, or now.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.parts[1].is_empty() || self.model.engine.sizes().is_some()
+    }
+
     /// Takes in a look at the engine, and gives what arrived in usual requests.
     pub(crate) fn ingest(&mut self, seen: &Seen, flow: Flow, steps_max: usize) -> Flow {
         let Some(tokens) = flow.tokens else { return flow };
