@@ -6,7 +6,7 @@ use tidegate_core::{
     Policy, ReasonCode, ReplicaCounts, Series, ServingPolicy, Timestamp, TrainingPolicy, WorkloadId,
 };
 
-use crate::{Brain, Event, Fleet, Flow, History, Progress, ResizeOutcome, Seen};
+use crate::{Brain, Event, Fleet, Flow, History, Progress, ResizeOutcome, Seen, Tokens};
 
 const DAY_S: i64 = 600;
 const STEP: Duration = Duration::from_secs(5);
@@ -242,4 +242,50 @@ fn a_resize_that_failed_is_named_and_not_tried_again_at_once() {
     assert_eq!(plan.replicas, 2);
     assert!(plan.has(ReasonCode::CheckpointFailed) && decision.is_some());
     assert_eq!(train.take(Timestamp::from_secs(60), None).0.replicas, 10);
+}
+
+/// A look at an engine that takes 20 ms for an iteration, 0.4 ms more for each running request and 30 µs for each prompt token, with
+/// `rate` requests per second of `prompt` and 200 tokens.
+fn look_at_engine(second: i64, ready: u32, rate: f64, prompt: f64) -> Seen {
+    let each = rate / f64::from(ready);
+    let busy = (each * (0.000_4 * 200.0 + 0.000_03 * prompt)).min(0.95);
+    let iteration_s = 0.02 / (1.0 - busy);
+    let late = if iteration_s > 0.06 { rate * 5.0 } else { 0.0 };
+    Seen {
+        flow: Some(Flow {
+            window: Duration::from_secs(5),
+            arrivals: rate * 5.0,
+            completed: rate * 5.0,
+            ended: Some(rate * 5.0),
+            missed: Some(late),
+            tokens: Some(Tokens {
+                prompt: rate * 5.0 * prompt,
+                output: rate * 5.0 * 200.0,
+                per_output_token_s: Some(iteration_s),
+            }),
+        }),
+        in_flight: Some(rate * 200.0 * iteration_s),
+        ..look(second, size(ready))
+    }
+}
+
+#[test]
+fn longer_prompts_need_more_replicas_of_a_language_model_although_requests_are_as_many() {
+    let policy = r#"{"mode":"active","replicas":{"min":1,"max":60},"slo":{"latency":"2s","perOutputToken":"60ms","target":0.99},"capacity":{"concurrency":64}}"#;
+    let mut brain =
+        Brain::new(id("llm"), Policy::Serving(serde_json::from_str(policy).unwrap()), History::default());
+    let mut held = 6;
+    let mut sizes = Vec::new();
+    for step in 0..900i64 {
+        // The load breathes, so that the engine's terms can be told apart; prompts grow to five times their length at half time.
+        let rate = 20.0 + f64::from(u32::try_from(step % 60).unwrap()) / 6.0;
+        let prompt = if step < 450 { 600.0 } else { 3000.0 };
+        brain.ingest(Event::Seen(look_at_engine(step * 5, held, rate, prompt)));
+        brain.study();
+        held = brain.tick(Timestamp::from_secs(step * 5), None).0.replicas;
+        sizes.push(held);
+    }
+    // 30 req/s of 0.098 s of work each, at most two thirds of an iteration being work: 4.4 replicas; then 0.17 s: 7.7.
+    assert!((5..=9).contains(&sizes[440]), "{}", sizes[440]);
+    assert!((8..=20).contains(&sizes[890]) && sizes[890] > sizes[440], "{} {}", sizes[440], sizes[890]);
 }
