@@ -11,6 +11,7 @@ use tidegate_core::{
 use crate::capacity::CapacityModel;
 use crate::decisions::{Decisions, Record};
 use crate::event::{Event, Progress, ResizeOutcome, Seen};
+use crate::ingredients::Ingredients;
 use crate::lead::LeadTime;
 use crate::lesson::{Learned, Lesson};
 use crate::service::ServiceTime;
@@ -63,6 +64,15 @@ impl Brain {
             Policy::Training(policy) => Kind::Training(Box::new(Training::new(policy))),
         };
         Self { id, kind, decisions: Decisions::default(), plan: None }
+    }
+
+    /// The same mind with these parts alone; to be said before anything is learned. A training workload has none of them.
+    #[must_use]
+    pub fn with(mut self, ingredients: Ingredients) -> Self {
+        if let Kind::Serving(serving) = &mut self.kind {
+            serving.ingredients = ingredients;
+        }
+        self
     }
 
     /// Takes back what a snapshot kept. What the policy has changed since is the policy's.

@@ -11,7 +11,8 @@ use crate::tokens::Scale;
 #[derive(Debug, Clone)]
 pub struct Lesson {
     pub(crate) predictor: PredictorConfig,
-    pub(crate) peak: PeakConfig,
+    /// `None`: the peak is not forecast.
+    pub(crate) peak: Option<PeakConfig>,
     pub(crate) series: Series,
     /// `None` while what a replica carries is not known.
     pub(crate) rehearsal: Option<Rehearsal>,
@@ -34,7 +35,7 @@ impl Lesson {
     #[must_use]
     pub fn learn(self) -> Learned {
         let fitted = Predictor::new(self.predictor).fit(&self.series);
-        let (peak, past) = PeakModel::fit(&self.peak, &self.series).unzip();
+        let (peak, past) = self.peak.and_then(|config| PeakModel::fit(&config, &self.series)).unzip();
         let mut said: Vec<Option<Quantiles>> = vec![None; self.series.len()];
         if let Some(past) = past {
             said.splice(past.first.., past.said);

@@ -46,6 +46,8 @@ pub(crate) struct Rehearsal {
     pub(crate) lateness: Option<Lateness>,
     /// Requests that come at a time, so to speak; see [`crate::demand`].
     pub(crate) roughness: f64,
+    /// Whether decisions look at the present demand and at what waits; else they go by the peak's forecast alone.
+    pub(crate) reactive: bool,
 }
 
 /// What a rehearsal found.
@@ -66,7 +68,9 @@ impl Rehearsal {
         let usual = usual(series);
         let stage = Stage::new(self, series, PLAYED);
         let mut played = Vec::new();
-        for (level, usual_share) in LEVELS.iter().flat_map(|level| USUALS.map(|usual| (*level, usual))) {
+        let (levels, beside_peak): (&[f64], &[f64]) =
+            if self.reactive { (&LEVELS, &LEVELS_BESIDE_PEAK) } else { (&[], &[0.0]) };
+        for (level, usual_share) in levels.iter().flat_map(|level| USUALS.map(|usual| (*level, usual))) {
             let stance = Stance { level, usual: usual_share, peak: None, tilt: 0.0, hold: Duration::ZERO };
             let needs = stage.needs(|tick| level * stage.level(tick) + usual_share * usual);
             played.extend(self.hold_each(stance, &stage, &needs));
@@ -78,7 +82,7 @@ impl Rehearsal {
                 let provided =
                     |said: &Option<Quantiles>| said.as_ref().and_then(|said| of.provided_peak(said, usual));
                 let said: Vec<f64> = peaks.iter().map(|said| provided(said).unwrap_or(0.0)).collect();
-                for level in LEVELS_BESIDE_PEAK {
+                for level in beside_peak.iter().copied() {
                     let needs = stage.needs(|tick| {
                         let step = stage.step_before(tick);
                         let peak = step.and_then(|step| said.get(step)).copied().unwrap_or(0.0);
@@ -132,6 +136,7 @@ mod tests {
             felt: Duration::ZERO,
             lateness: None,
             roughness: 1.0,
+            reactive: true,
         }
     }
 

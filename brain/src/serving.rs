@@ -13,6 +13,7 @@ use crate::brain::History;
 use crate::capacity::CapacityModel;
 use crate::demand::{Demand, append};
 use crate::event::{Flow, Seen};
+use crate::ingredients::Ingredients;
 use crate::lead::LeadTime;
 use crate::lesson::{Learned, Lesson};
 use crate::rehearsal::{Findings, Rehearsal, STEPS_MIN};
@@ -45,6 +46,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
     pub(crate) policy: ServingPolicy,
+    pub(crate) ingredients: Ingredients,
     pub(crate) state: State,
     pub(crate) capacity: CapacityModel,
     pub(crate) lead: LeadTime,
@@ -98,6 +100,7 @@ impl Serving {
             misses: VecDeque::new(),
             losses: VecDeque::new(),
             steady: None,
+            ingredients: Ingredients::default(),
             policy,
         }
     }
@@ -162,6 +165,9 @@ impl Serving {
 
     /// Learns from a steady size without a backlog of its past: the load of one replica, and what missed.
     fn learn_capacity(&mut self, seen: Seen, flow: Flow) {
+        if !self.ingredients.capacity {
+            return;
+        }
         let counts = seen.replicas;
         let size = counts.ready;
         let moving = counts.starting > 0 || counts.draining > 0 || seen.crash_loop || size == 0;
@@ -205,9 +211,10 @@ impl Serving {
             usual: provided.usual,
             peak: peak.as_ref(),
         });
+        let blind = (!self.ingredients.reactive).then(|| blinded(&observed));
         let inputs = Inputs {
             policy: &self.policy,
-            observed: &observed,
+            observed: blind.as_ref().unwrap_or(&observed),
             forecast: self.forecast.as_ref(),
             provision,
             largest: self.largest_of_few(),
@@ -247,7 +254,8 @@ impl Serving {
             return None;
         }
         let budget = self.policy.slo.budget();
-        let allowed = CAUTION * budget * self.state.allowance(budget, now);
+        let allowance = if self.ingredients.calibration { self.state.allowance(budget, now) } else { 1.0 };
+        let allowed = CAUTION * budget * allowance;
         self.provided.as_ref()?.repertoire.choose(allowed)
     }
 
@@ -289,7 +297,9 @@ impl Serving {
             self.rehearsed = Some((capacity.low, self.lead.estimate().p90.as_secs_f64()));
             self.rehearsal(capacity)
         });
-        Some(Lesson { predictor: self.predictor(), peak: self.peak_config(), series, rehearsal, scale })
+        let rehearsal = rehearsal.filter(|_| self.ingredients.rehearsal);
+        let peak = self.ingredients.peak.then(|| self.peak_config());
+        Some(Lesson { predictor: self.predictor(), peak, series, rehearsal, scale })
     }
 
     fn is_lesson_due(&self) -> bool {
@@ -322,6 +332,7 @@ impl Serving {
             felt: self.tokens.as_ref().map_or(Duration::ZERO, TokenDemand::felt),
             lateness: self.tokens.as_ref().and_then(TokenDemand::lateness),
             roughness: self.demand.roughness(),
+            reactive: self.ingredients.reactive,
         }
     }
 
@@ -407,6 +418,9 @@ impl Serving {
     /// The same, in usual requests of this scale.
     fn capacity_by(&self, scale: Option<Scale>) -> Option<Capacity> {
         let slo = &self.policy.slo;
+        if !self.ingredients.capacity {
+            return self.capacity.estimate();
+        }
         if let Some(tokens) = self.tokens.as_ref().filter(|tokens| tokens.is_told()) {
             return tokens.capacity(slo, scale).or_else(|| self.capacity.estimate());
         }
@@ -422,4 +436,10 @@ impl Serving {
     pub(crate) const fn last(&self) -> Option<&Seen> {
         self.last.as_ref()
     }
+}
+
+/// What is seen without the load of the present: a decision can then go by what is forecast alone.
+fn blinded(observed: &Observed) -> Observed {
+    let demand = observed.demand.and_then(|demand| Reading::new(0.0, demand.age()));
+    Observed { demand, in_flight: None, queued: None, ..observed.clone() }
 }

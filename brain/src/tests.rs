@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tidegate_core::{
-    Policy, ReasonCode, ReplicaCounts, Series, ServingPolicy, Timestamp, TrainingPolicy, WorkloadId,
+    CapacitySource, Policy, ReasonCode, ReplicaCounts, Series, ServingPolicy, Timestamp, TrainingPolicy,
+    WorkloadId,
 };
 
-use crate::{Brain, Event, Fleet, Flow, History, Progress, ResizeOutcome, Seen, Tokens};
+use crate::{Brain, Event, Fleet, Flow, History, Ingredients, Progress, ResizeOutcome, Seen, Tokens};
 
 const DAY_S: i64 = 600;
 const STEP: Duration = Duration::from_secs(5);
@@ -131,6 +132,62 @@ fn with_forecasting_off_it_never_forecasts() {
     let sizes = run(&mut brain, 0..149);
     assert_eq!(sizes.last(), Some(&1));
     assert!(brain.forecast().is_none() && brain.plan().unwrap().has(ReasonCode::ForecastOff));
+}
+
+/// A brain with these ingredients after a morning, and its sizes.
+fn morning(ingredients: Ingredients) -> (Brain, Vec<u32>) {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), history(2)).with(ingredients);
+    let sizes = run(&mut brain, 0..260);
+    (brain, sizes)
+}
+
+#[test]
+fn each_ingredient_can_be_left_out() {
+    let all = Ingredients::default();
+    let (whole, sizes) = morning(all);
+    let now = Timestamp::from_secs(260);
+    let by_peak = |brain: &Brain| brain.front().iter().any(|one| one.stance.peak.is_some());
+    let source = |brain: &Brain| brain.capacity().map(|capacity| capacity.source);
+
+    let (without, _) = morning(Ingredients { peak: false, ..all });
+    assert!(by_peak(&whole) && !by_peak(&without) && without.stance(now).is_some());
+    let (without, _) = morning(Ingredients { rehearsal: false, ..all });
+    assert!(whole.stance(now).is_some() && without.stance(now).is_none());
+    assert!(without.plan().unwrap().has(ReasonCode::Predicted), "by the forecast's own quantile");
+    let (without, _) = morning(Ingredients { capacity: false, ..all });
+    assert_eq!(
+        (source(&whole), source(&without)),
+        (Some(CapacitySource::Learned), Some(CapacitySource::Hint))
+    );
+    let (without, blind) = morning(Ingredients { reactive: false, ..all });
+    assert!(without.front().iter().all(|one| one.stance.peak.is_some() && one.stance.level == 0.0));
+    assert_ne!(blind, sizes);
+}
+
+#[test]
+fn without_calibration_a_bad_day_changes_nothing() {
+    let all = Ingredients::default();
+    // Bursts that nothing announces, so that there is a choice between cost and misses.
+    let value =
+        |k: i64| Some(if k % 97 < 2 { 80.0 + (k / 97 * 37 % 140) as f64 } else { 60.0 + (k % 11) as f64 });
+    let demand = Some(Series::from_values(Timestamp::from_secs(-6000), STEP, (0..1200).map(value)));
+    let after_a_bad_day = |ingredients| {
+        let history = History { demand: demand.clone(), tokens: None };
+        let mut brain = Brain::new(id("a"), Policy::Serving(serving()), history).with(ingredients);
+        brain.study();
+        let before = brain.stance(Timestamp::EPOCH).copied();
+        for second in (0..86_400).step_by(60) {
+            let seen = look(second, size(3));
+            let flow = seen.flow.map(|flow| Flow { missed: flow.ended.map(|ended| ended / 10.0), ..flow });
+            brain.ingest(Event::Seen(Seen { flow, ..seen }));
+            brain.tick(Timestamp::from_secs(second), None);
+        }
+        (before, brain.stance(Timestamp::from_secs(86_400)).copied())
+    };
+    let (before, after) = after_a_bad_day(Ingredients { calibration: false, ..all });
+    assert!(before.is_some() && before == after);
+    let (before, after) = after_a_bad_day(all);
+    assert!(after.unwrap().missed < before.unwrap().missed, "{before:?} {after:?}");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl<'a> Stage<'a> {
         let mut actions = 0u32;
         for (tick, need) in needs.iter().enumerate() {
             let mut need = *need;
-            if waiting >= 1.0 {
+            if waiting >= 1.0 && self.rehearsal.reactive {
                 let rate = f64::from(self.rates[tick.saturating_sub(1)]);
                 need = need.max(capacity.replicas_for(rate + waiting / DRAIN_S));
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_brain::{Brain, Event, Flow, History, Seen, Tokens};
+use tidegate_brain::{Brain, Event, Flow, History, Ingredients, Seen, Tokens};
 use tidegate_core::policy::{ForecastPolicy, Scaling};
 use tidegate_core::{
     CapacityHint, Mode, Policy, Ratio, ReasonCode, ServingPolicy, Slo, Timestamp, WorkloadId,
@@ -34,11 +34,25 @@ impl Tidegate {
     /// # Panics
     /// Never: the name of the workload is one.
     #[must_use]
-    pub fn new(mut policy: ServingPolicy, history: History, pipeline: Pipeline) -> Self {
+    pub fn new(policy: ServingPolicy, history: History, pipeline: Pipeline) -> Self {
+        Self::of(Ingredients::default(), policy, history, pipeline)
+    }
+
+    /// The same with these ingredients alone, to see what the others buy.
+    ///
+    /// # Panics
+    /// Never: the name of the workload is one.
+    #[must_use]
+    pub fn of(
+        ingredients: Ingredients,
+        mut policy: ServingPolicy,
+        history: History,
+        pipeline: Pipeline,
+    ) -> Self {
         policy.mode = Mode::Active;
         let has_tokens = policy.slo.per_output_token.is_some();
         let id = WorkloadId::local("workload").expect("the name is plain");
-        let mut brain = Brain::new(id, Policy::Serving(policy), history);
+        let mut brain = Brain::new(id, Policy::Serving(policy), history).with(ingredients);
         brain.study();
         Self {
             brain,
