@@ -26,7 +26,7 @@ struct Bench {
     about: &'static str,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench {
         name: "forecast",
         package: "tidegate-predictor",
@@ -58,6 +58,14 @@ const BENCHES: [Bench; 7] = [
         binary: false,
         servers: &[],
         about: "seconds to simulate a day of 300 requests a second, by scaler",
+    },
+    Bench {
+        name: "scaling",
+        package: "tidegate-sim",
+        example: "scaling",
+        binary: false,
+        servers: &[],
+        about: "attainment and cost on the traces in TIDEGATE_TRACES, each ingredient left out in turn; arguments: days, traces",
     },
     Bench {
         name: "idle",
