@@ -38,7 +38,8 @@ pub(crate) struct Scene {
 
 /// Those named, or where none is: the long ones of requests that are fine enough.
 pub(crate) fn load(folder: &Path, wanted: &[String], days: u32) -> Outcome<Vec<Scene>> {
-    let manifest = fs::read_to_string(folder.join("series.csv"))?;
+    let manifest = folder.join("series.csv");
+    let manifest = fs::read_to_string(&manifest).map_err(|e| format!("{}: {e}", manifest.display()))?;
     let mut lines = manifest.lines();
     let header: HashMap<&str, usize> = lines.next().unwrap_or_default().split(',').zip(0..).collect();
     let mut scenes = Vec::new();
