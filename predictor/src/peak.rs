@@ -68,7 +68,8 @@ impl PeakModel {
             return None;
         }
         let median = median(values)?;
-        let features = Features::new(config, FLOOR_SHARE * mean, median);
+        let largest = values.iter().flatten().copied().fold(0.0, f64::max);
+        let features = Features::new(config, FLOOR_SHARE * mean, median, largest);
         let first = end.saturating_sub(STATES_MAX).max(end.min(STATES_MAX) / 20);
         let block = (end - first).div_ceil(BLOCKS).max(1);
         let look = |at: usize| {

@@ -10,11 +10,12 @@ use crate::units::replicas_ceil;
 /// A step of at most this share of the size, or of one replica, is small; of at most the other, middling.
 const SMALL_STEP: f64 = 0.08;
 const MIDDLING_STEP: f64 = 0.25;
-/// How far steps are from the step before at least: upwards less than a replica takes to start, downwards as a hold does.
-const SMALL_UPS_APART: Duration = Duration::from_secs(45);
-const SMALL_DOWNS_APART: Duration = Duration::from_secs(240);
-const MIDDLING_UPS_APART: Duration = Duration::from_secs(20);
-const MIDDLING_DOWNS_APART: Duration = Duration::from_secs(75);
+/// How far steps upwards are from the step before at least, as a share of the time that a replica takes to start: what waits that
+/// little is hardly later for it. Downwards, in multiples of the hold.
+const SMALL_UPS_APART: f64 = 1.0 / 3.0;
+const MIDDLING_UPS_APART: f64 = 1.0 / 7.0;
+const SMALL_DOWNS_APART: f64 = 2.0;
+const MIDDLING_DOWNS_APART: f64 = 0.6;
 /// Window of the limits on one step.
 const STEP_WINDOW: Duration = Duration::from_secs(15);
 
@@ -83,12 +84,13 @@ impl Deciding<'_> {
     /// look. Never while requests wait, are late, or what is there is below the policy's bounds.
     pub(super) fn merge_small_steps(&mut self) {
         let step = self.n.abs_diff(self.current);
+        let (lead, hold) = (self.inputs.lead.p90, self.inputs.policy.scaling.scale_down_hold.get());
         let within = |share: f64| step <= replicas_ceil(share * f64::from(self.current)).max(1);
         let apart = match (self.n > self.current, within(SMALL_STEP), within(MIDDLING_STEP)) {
-            (true, true, _) => SMALL_UPS_APART,
-            (true, false, true) => MIDDLING_UPS_APART,
-            (false, true, _) => SMALL_DOWNS_APART,
-            (false, false, true) => MIDDLING_DOWNS_APART,
+            (true, true, _) => lead.mul_f64(SMALL_UPS_APART),
+            (true, false, true) => lead.mul_f64(MIDDLING_UPS_APART),
+            (false, true, _) => hold.mul_f64(SMALL_DOWNS_APART),
+            (false, false, true) => hold.mul_f64(MIDDLING_DOWNS_APART),
             (_, false, false) => return,
         };
         let Some(since) = self.state.changed_at.map(|at| self.now.since(at)).filter(|since| *since < apart)

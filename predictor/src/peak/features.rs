@@ -30,6 +30,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Logarithms of ratios are kept within these: e⁻⁶ to e⁸.
 pub(super) const RATIO_MIN: f64 = -6.0;
 pub(super) const RATIO_MAX: f64 = 8.0;
+/// A demand may rise to this many times itself at once, wherever it stands.
+const BEYOND_LARGEST: f64 = 1.5;
 
 /// How states are read off a load.
 #[derive(Debug, Clone)]
@@ -38,12 +40,14 @@ pub(super) struct Features {
     window: usize,
     floor: f64,
     median: f64,
+    /// The largest demand known.
+    largest: f64,
     /// Seasons in steps, shortest first: the hour, where steps are shorter, and those configured.
     seasons: [Option<usize>; CYCLES.len()],
 }
 
 impl Features {
-    pub(super) fn new(config: &PeakConfig, floor: f64, median: f64) -> Self {
+    pub(super) fn new(config: &PeakConfig, floor: f64, median: f64, largest: f64) -> Self {
         let step_s = config.step.as_secs_f64().max(1e-3);
         let in_steps = |season: &Duration| {
             #[expect(
@@ -65,6 +69,7 @@ impl Features {
             window: config.window_steps.max(1),
             floor,
             median,
+            largest,
             seasons: [hour, given.next(), given.next()],
         }
     }
@@ -141,12 +146,14 @@ impl Features {
         (self.log(peak) - self.log(level)).clamp(RATIO_MIN, RATIO_MAX)
     }
 
-    /// Peaks from the ratios' quantiles.
+    /// Peaks from the ratios' quantiles. A ratio of small demands says nothing of large ones, so none is beyond all that was ever
+    /// seen, unless the demand is about there already.
     pub(super) fn peaks(&self, ratios: &Grid, level: f64) -> Quantiles {
         let here = self.log(level);
+        let most = self.largest.max(level * BEYOND_LARGEST);
         let mut values = [0.0; LEVELS.len()];
         for (value, ratio) in values.iter_mut().zip(ratios) {
-            *value = ((here + ratio).exp() - self.floor).max(0.0);
+            *value = ((here + ratio).exp() - self.floor).clamp(0.0, most);
         }
         Quantiles::new(values).expect("exponentials of bounded numbers are finite")
     }
