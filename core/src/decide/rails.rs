@@ -97,7 +97,7 @@ impl Deciding<'_> {
         else {
             return;
         };
-        if step == 0 || self.is_strained() {
+        if step == 0 || self.is_strained() || self.inputs.observed.crash_loop {
             return;
         }
         let since_s = since.as_secs_f64();
