@@ -34,11 +34,14 @@ impl Deciding<'_> {
     }
 
     fn stop_at_crash_loop(&mut self) {
-        if self.inputs.observed.crash_loop && self.n > self.current {
-            let text = format!("replicas end soon after their start; {} would not help", self.n);
-            self.say(ReasonCode::CrashLoop, text, &[("replicas", f64::from(self.n))]);
-            self.n = self.current;
+        if !self.inputs.observed.crash_loop {
+            return;
         }
+        let more = self.n > self.current;
+        let what = if more { format!("; {} would not help", self.n) } else { String::new() };
+        let text = format!("replicas end soon after their start{what}");
+        self.say(ReasonCode::CrashLoop, text, &[("replicas", f64::from(self.n))]);
+        self.n = self.n.min(self.current);
     }
 
     fn limit_step(&mut self) {
