@@ -12,10 +12,10 @@ const SMALL_STEP: f64 = 0.08;
 const MIDDLING_STEP: f64 = 0.25;
 /// How far steps upwards are from the step before at least, as a share of the time that a replica takes to start: what waits that
 /// little is hardly later for it. Downwards, in multiples of the hold.
-const SMALL_UPS_APART: f64 = 1.0 / 3.0;
-const MIDDLING_UPS_APART: f64 = 1.0 / 7.0;
-const SMALL_DOWNS_APART: f64 = 2.0;
-const MIDDLING_DOWNS_APART: f64 = 0.6;
+const SMALL_UPS_APART: f64 = 0.4;
+const MIDDLING_UPS_APART: f64 = 0.25;
+const SMALL_DOWNS_APART: f64 = 3.5;
+const MIDDLING_DOWNS_APART: f64 = 1.25;
 /// Window of the limits on one step.
 const STEP_WINDOW: Duration = Duration::from_secs(15);
 
