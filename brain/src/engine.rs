@@ -49,7 +49,7 @@ pub(crate) struct Engine {
     kv_tokens: Option<f64>,
 }
 
-/// What a request of the usual size takes of a replica that is just not overloaded; see [`Load::of`].
+/// A replica with all that it carries within its limits; see [`Engine::full`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Full {
     /// Requests per second.

@@ -22,9 +22,14 @@ const CHANCE_SHARE: f64 = 0.2;
 /// Squared coefficient of variation assumed of service times; arrivals are taken to be independent.
 const SERVICE_VARIATION: f64 = 0.6;
 /// Kept free of what is measured.
-const MARGIN: f64 = 0.02;
+pub(crate) const MARGIN: f64 = 0.02;
 /// Below this determinant, relative to the product of its diagonal, loads were too alike to tell a slope from a level.
 const SPREAD_MIN: f64 = 0.002;
+
+/// Share of requests that chance alone may make late.
+pub(crate) fn chance(slo: &Slo) -> f64 {
+    (CHANCE_SHARE * slo.budget()).clamp(1e-6, 0.5)
+}
 
 /// What was seen of requests being served, fading: sums for the mean, and for the line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -120,7 +125,7 @@ impl ServiceTime {
     pub(crate) fn capacity(&self, concurrency: u32, slo: &Slo) -> Option<Capacity> {
         let full = f64::from(concurrency.max(1));
         let mid = full / self.seconds_at(full)?;
-        let chance = (CHANCE_SHARE * slo.budget()).clamp(1e-6, 0.5);
+        let chance = chance(slo);
         let spare = -chance.ln() / self.slack_s(slo).max(1e-3) * (1.0 + SERVICE_VARIATION) / 2.0;
         // What is left free for chance is at most the half of one replica.
         let spare = spare.min(mid / 2.0);

@@ -11,11 +11,8 @@ use crate::demand::{Demand, append};
 use crate::engine::{Engine, EngineModel, Full, Limits, Look, Sizes};
 use crate::event::{Flow, Seen, Tokens};
 use crate::evidence::{Carried, Evidence, Lateness};
+use crate::service::{MARGIN, chance};
 
-/// Share of the budget that may be lost to chance alone, at a size that carries the load.
-const CHANCE_SHARE: f64 = 0.2;
-/// Kept free of what is measured.
-const MARGIN: f64 = 0.02;
 /// Squared coefficients of variation of arrivals and of service, for requests as unlike as those of people.
 const VARIATION: f64 = 2.0;
 /// Requests served at a time, where nobody says how many.
@@ -30,7 +27,7 @@ const WEIGHT_MAX: f64 = 50.0;
 pub(crate) struct TokenDemand {
     limits: Limits,
     counts: [Demand; 3],
-    /// Requests, prompt tokens and output tokens per second, all at the same steps.
+    /// Requests, prompt tokens and output tokens per second; tokens may be known for a part of the time only.
     parts: [Series; 3],
     pub(crate) model: TokenModel,
     scale: Option<Scale>,
@@ -93,14 +90,13 @@ impl TokenDemand {
         tokens: Option<[Series; 2]>,
     ) -> Self {
         let step = requests.step();
-        let parts = match tokens {
-            Some([prompt, output]) => [requests.clone(), prompt, output],
-            None => std::array::from_fn(|_| Series::new(Timestamp::EPOCH, step)),
-        };
+        let [prompt, output] =
+            tokens.unwrap_or_else(|| std::array::from_fn(|_| Series::new(Timestamp::EPOCH, step)));
+        let parts = [requests.clone(), prompt, output];
         let limits = Limits {
             concurrency: f64::from(concurrency.unwrap_or(CONCURRENCY_DEFAULT)),
             per_output_token_s: per_output_token.as_secs_f64(),
-            chance: (CHANCE_SHARE * slo.budget()).clamp(1e-6, 0.5),
+            chance: chance(slo),
         };
         let counts = std::array::from_fn(|_| Demand::new(step));
         let model = TokenModel { engine: EngineModel::default(), evidence: Evidence::new(slo.budget()) };
@@ -114,18 +110,19 @@ impl TokenDemand {
 
     /// Takes in a look at the engine, and gives what arrived in usual requests.
     pub(crate) fn ingest(&mut self, seen: &Seen, flow: Flow, steps_max: usize) -> Flow {
-        let Some(tokens) = flow.tokens else { return flow };
-        if let Some(in_flight) = seen.in_flight {
+        if let Some((tokens, in_flight)) = flow.tokens.zip(seen.in_flight) {
             self.model.engine.ingest(seen.at, look(seen, &flow, in_flight, tokens));
         }
-        let output = self.model.engine.sizes().map_or(0.0, |sizes| sizes.output) * flow.arrivals;
-        let parts = [flow.arrivals, tokens.prompt, output];
-        for ((count, series), arrivals) in self.counts.iter_mut().zip(&mut self.parts).zip(parts) {
-            for (start, rate) in count.ingest(seen.at, Some(Flow { arrivals, ..flow })) {
+        let answer = self.model.engine.sizes().map_or(0.0, |sizes| sizes.output);
+        let tokens = flow.tokens.map(|tokens| (tokens.prompt, answer * flow.arrivals));
+        let parts = [Some(flow.arrivals), tokens.map(|(prompt, _)| prompt), tokens.map(|(_, output)| output)];
+        for ((count, series), amount) in self.counts.iter_mut().zip(&mut self.parts).zip(parts) {
+            for (start, rate) in count.ingest(seen.at, amount.map(|arrivals| Flow { arrivals, ..flow })) {
                 append(series, start, rate, steps_max);
             }
         }
-        let weighed = self.scale.map(|scale| scale.weigh(flow.arrivals, tokens.prompt, output));
+        let Some((prompt, output)) = tokens else { return flow };
+        let weighed = self.scale.map(|scale| scale.weigh(flow.arrivals, prompt, output));
         let flow = Flow { arrivals: weighed.unwrap_or(flow.arrivals), ..flow };
         self.weigh_evidence(seen, flow);
         flow
@@ -151,7 +148,10 @@ impl TokenDemand {
     /// The scale by what is known now; `None` while the engine is not known.
     pub(crate) fn known_scale(&self) -> Option<Scale> {
         let engine = self.model.engine.engine()?;
-        let [requests, prompt, output] = self.parts.each_ref().map(total);
+        let sum = self.steps().flatten().filter_map(|(requests, tokens)| Some((requests, tokens?)));
+        let (requests, prompt, output) = sum.fold((0.0, 0.0, 0.0), |sum, (requests, (prompt, output))| {
+            (sum.0 + requests, sum.1 + prompt, sum.2 + output)
+        });
         let past = (requests > 0.0 && prompt > 0.0)
             .then(|| Sizes { prompt: prompt / requests, output: output / requests });
         Some(Scale::new(engine, past.or_else(|| self.model.engine.sizes())?, self.limits))
@@ -163,12 +163,22 @@ impl TokenDemand {
         self.weighed(scale)
     }
 
-    /// The past in usual requests per second by `scale`.
+    /// The past in usual requests per second by `scale`; where tokens are not known, requests are taken to be usual.
     pub(crate) fn weighed(&self, scale: Scale) -> Series {
+        let values = self.steps().map(|step| {
+            let (requests, tokens) = step?;
+            Some(tokens.map_or(requests, |(prompt, output)| scale.weigh(requests, prompt, output)))
+        });
+        Series::from_values(self.parts[0].start(), self.parts[0].step(), values)
+    }
+
+    /// Requests per second, and tokens of prompts and answers per second where both are known, by step.
+    fn steps(&self) -> impl Iterator<Item = Option<(f64, Option<(f64, f64)>)>> + '_ {
         let [requests, prompt, output] = &self.parts;
-        let values = (0..requests.len())
-            .map(|at| Some(scale.weigh(requests.get(at)?, prompt.get(at)?, output.get(at)?)));
-        Series::from_values(requests.start(), requests.step(), values)
+        (0..requests.len()).map(move |at| {
+            let tokens = |series: &Series| series.at(requests.time(at));
+            Some((requests.get(at)?, tokens(prompt).zip(tokens(output))))
+        })
     }
 
     /// What one replica carries, in usual requests of `scale` per second, or else of late; `None` while the engine is not known.
@@ -221,6 +231,44 @@ fn look(seen: &Seen, flow: &Flow, in_flight: f64, tokens: Tokens) -> Look {
     }
 }
 
-fn total(series: &Series) -> f64 {
-    series.values().iter().flatten().sum()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn requests_known_for_longer_than_tokens_are_kept_and_tokens_are_matched_by_time() {
+        let slo: Slo =
+            serde_json::from_str(r#"{"latency":"2s","perOutputToken":"60ms","target":0.99}"#).unwrap();
+        let series = |start: i64, value: f64, steps: usize| {
+            Series::from_values(Timestamp::from_secs(start * 60), STEP, (0..steps).map(|_| Some(value)))
+        };
+        let tokens = [series(70, 4000.0, 30), series(80, 800.0, 20)];
+        let limit = Duration::from_millis(60);
+        let mut demand = TokenDemand::new(&slo, limit, Some(64), &series(0, 4.0, 100), Some(tokens));
+        for second in 0..600 {
+            let look = Look {
+                window: Duration::from_secs(1),
+                ready: 2,
+                in_flight: 30.0,
+                arrivals: 4.0,
+                completed: 4.0,
+                prompt: 4000.0,
+                output: 800.0,
+                per_output_token_s: Some(0.03),
+                kv_utilisation: None,
+            };
+            demand.model.engine.ingest(Timestamp::from_secs(6000 + second), look);
+        }
+        let scale = demand.known_scale().unwrap();
+        assert_eq!(
+            scale.usual,
+            Sizes { prompt: 1000.0, output: 200.0 },
+            "from the steps where both are known"
+        );
+        let weighed = demand.adopt(scale);
+        assert_eq!((weighed.len(), weighed.get(10)), (100, Some(4.0)));
+        assert!((weighed.get(90).unwrap() - 4.0).abs() < 1e-9, "{:?}", weighed.get(90));
+    }
 }

@@ -101,6 +101,16 @@ impl Series {
         self.values.get(index).copied().flatten()
     }
 
+    /// The value of the step that `time` lies in; `None` for a gap or outside.
+    #[must_use]
+    pub fn at(&self, time: Timestamp) -> Option<f64> {
+        if time < self.start {
+            return None;
+        }
+        let index = time.since(self.start).as_millis() / self.step.as_millis().max(1);
+        self.get(usize::try_from(index).ok()?)
+    }
+
     /// All steps.
     #[must_use]
     pub fn values(&self) -> &[Option<f64>] {

@@ -85,7 +85,6 @@ impl<'a> Stage<'a> {
     pub(super) fn play(&self, stance: Stance, needs: &[u32]) -> Rehearsed {
         let hold_ticks = whole((stance.hold.as_secs_f64() / self.tick_s).round());
         let capacity = self.rehearsal.capacity;
-        let wait_max_s = self.rehearsal.wait_max.as_secs_f64();
         let warm = needs.len() / WARM_SHARE;
         let mut held = Held::default();
         let mut size = Size::new(self.rehearsal, needs.first().copied().unwrap_or(1));
@@ -102,22 +101,13 @@ impl<'a> Stage<'a> {
             let ready = size.pass(tick);
             let arrived = f64::from(self.rates[tick]) * self.tick_s;
             let rate = f64::from(ready) * capacity.low;
-            if let Some(lateness) = &self.rehearsal.lateness {
-                if tick >= warm {
-                    ended += arrived;
-                    missed += arrived * lateness.share(f64::from(self.felt[tick]) / rate.max(1e-9));
-                    cost += size.supply();
-                    actions += u32::from(changed);
-                }
-                continue;
-            }
-            let wait = waiting / rate.max(1e-9);
-            let wait_after = (waiting + arrived - rate * self.tick_s).max(0.0) / rate.max(1e-9);
-            let dropped = ((wait_after - DROP_AFTER_S) * rate).max(0.0).min(waiting + arrived);
-            waiting = (waiting + arrived - rate * self.tick_s).max(0.0) - dropped;
+            let late = match &self.rehearsal.lateness {
+                Some(lateness) => lateness.share(f64::from(self.felt[tick]) / rate.max(1e-9)),
+                None => self.queue(&mut waiting, arrived, rate),
+            };
             if tick >= warm {
                 ended += arrived;
-                missed += arrived * share_above(wait, wait_after, wait_max_s);
+                missed += arrived * late;
                 cost += size.supply();
                 actions += u32::from(changed);
             }
@@ -130,6 +120,15 @@ impl<'a> Stage<'a> {
             actions_per_hour: f64::from(actions) / (ticks * self.tick_s / 3600.0),
             missed: if ended > 0.0 { missed / ended } else { 0.0 },
         }
+    }
+
+    /// Lets a tick's arrivals pass through the queue; gives the share of them that waits too long.
+    fn queue(&self, waiting: &mut f64, arrived: f64, rate: f64) -> f64 {
+        let left = (*waiting + arrived - rate * self.tick_s).max(0.0);
+        let (wait, wait_after) = (*waiting / rate.max(1e-9), left / rate.max(1e-9));
+        let dropped = ((wait_after - DROP_AFTER_S) * rate).max(0.0).min(*waiting + arrived);
+        *waiting = left - dropped;
+        share_above(wait, wait_after, self.rehearsal.wait_max.as_secs_f64())
     }
 }
 

@@ -15,7 +15,7 @@ use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ProcessGroup, Sc
 use tidegate_agent::export::{Exporter, Registry};
 use tidegate_agent::logs::{LogHandle, LogSource};
 use tidegate_brain::{Brain, Fleet, History, Snapshot};
-use tidegate_core::{Policy, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::{Policy, ServingPolicy, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_history::{Aggregate, OpenError, Store, StoreOptions};
 use tokio::sync::{broadcast, watch};
 
@@ -275,21 +275,27 @@ fn scrape_every(settings: &Settings) -> Duration {
 
 /// A brain that knows what the history knows, and what its predecessor learned.
 fn brain(setting: &Setting, store: &Store, now: Timestamp) -> Brain {
-    let demand = match &setting.policy {
-        Policy::Serving(policy) => {
-            let subject = Subject::Workload(setting.id.clone());
-            let step = policy.forecast.step.get();
-            let from = now.before(HISTORY_FOR.min(step.saturating_mul(HISTORY_STEPS_MAX)));
-            let read = store.read(&subject, Signal::RequestsPerSecond, from, now, step, Aggregate::Mean);
-            read.inspect_err(
-                |error| tracing::warn!(workload = %setting.id, %error, "the history cannot be read"),
-            )
+    let read = |policy: &ServingPolicy, signal| {
+        let subject = Subject::Workload(setting.id.clone());
+        let step = policy.forecast.step.get();
+        let from = now.before(HISTORY_FOR.min(step.saturating_mul(HISTORY_STEPS_MAX)));
+        let read = store.read(&subject, signal, from, now, step, Aggregate::Mean);
+        read.inspect_err(|error| tracing::warn!(workload = %setting.id, %error, "the history cannot be read"))
             .ok()
-        }
-        Policy::Training(_) => None,
+            .and_then(trimmed)
     };
-    let demand = demand.and_then(trimmed);
-    let brain = Brain::new(setting.id.clone(), setting.policy.clone(), History { demand, tokens: None });
+    let history = match &setting.policy {
+        Policy::Serving(policy) => {
+            let prompt = read(policy, Signal::PromptTokensPerSecond);
+            let tokens = prompt.zip(read(policy, Signal::OutputTokensPerSecond));
+            History {
+                demand: read(policy, Signal::RequestsPerSecond),
+                tokens: tokens.map(|(prompt, output)| [prompt, output]),
+            }
+        }
+        Policy::Training(_) => History::default(),
+    };
+    let brain = Brain::new(setting.id.clone(), setting.policy.clone(), history);
     let kept = store.get_blob(&blob_key(&setting.id)).ok().flatten();
     match kept.and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok()) {
         Some(snapshot) => brain.restored(snapshot),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::grid::steps;
 use crate::history::History;
 
-const LAGS: [usize; 8] = [1, 2, 3, 5, 8, 13, 21, 34];
+pub(super) const LAGS: [usize; 8] = [1, 2, 3, 5, 8, 13, 21, 34];
 const MEAN_WINDOWS: [usize; 5] = [3, 6, 12, 30, 60];
 const EXTREME_WINDOWS: [usize; 2] = [12, 36];
 /// Windows of the size of one-step changes.
@@ -93,10 +93,10 @@ impl Features {
     }
 }
 
-fn cycles(season: usize) -> usize {
+pub(super) fn cycles(season: usize) -> usize {
     (CYCLES_SPAN_MAX / season).clamp(1, CYCLES_MAX)
 }
 
-const fn half(season: usize) -> usize {
+pub(super) const fn half(season: usize) -> usize {
     season / SEASON_PIECES
 }

@@ -4,19 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::grid::steps;
 use crate::history::History;
+use crate::models::features::{LAGS, cycles, half};
 
-const LAGS: [usize; 8] = [1, 2, 3, 5, 8, 13, 21, 34];
 /// Windows, rising, and whether their extremes are looked at beside their means.
 const WINDOWS: [(usize, bool); 6] = [(3, true), (6, false), (12, true), (30, true), (60, false), (144, true)];
 /// Windows of the size of one-step changes.
 const CHANGES: [usize; 3] = [6, 12, 60];
-/// Most past cycles that are looked at.
-const CYCLES_MAX: usize = 4;
-/// Steps that past cycles may span, which bounds the history kept: a week of minutes.
-const CYCLES_SPAN_MAX: usize = 10_080;
-/// A season is read in this many pieces at most: the value of one minute of yesterday is mostly noise.
-const SEASON_PIECES: usize = 288;
-
 /// Which features there are; fixed by a fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Features {
@@ -102,12 +95,4 @@ impl Features {
 #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough to split by")]
 fn push(row: &mut Vec<f32>, value: f64) {
     row.push(value as f32);
-}
-
-fn cycles(season: usize) -> usize {
-    (CYCLES_SPAN_MAX / season).clamp(1, CYCLES_MAX)
-}
-
-const fn half(season: usize) -> usize {
-    season / SEASON_PIECES
 }
