@@ -14,13 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_core::{Family, Label, Metric, Signal, Subject};
+use tidegate_core::{Family, Label, Metric, Scope, Signal, Subject};
 
 pub use format::Format;
 pub use registry::{Counter, Gauge, HistogramHandle, Registry};
 
 use crate::clock::{self, Moment};
 use crate::collect::LatestValues;
+use crate::collect::latest::Fresh;
 use encode::{Point, Points};
 
 /// A page is made anew after this; no scraper asks more often.
@@ -75,9 +76,10 @@ impl Exporter {
     /// Every family that has series now: the signals' first, then the program's own.
     fn families(&self, now: Moment) -> Vec<(Family, Points)> {
         let mut by_signal: BTreeMap<Signal, Vec<Point>> = BTreeMap::new();
-        self.latest.fresh(now.at, self.fresh_for, |subject, signal, value| {
-            if let Some(labels) = labels_of(subject, signal) {
-                by_signal.entry(signal).or_default().push(Point { labels, value });
+        self.latest.fresh(now.at, self.fresh_for, |fresh| {
+            if let Some(labels) = labels_of(&fresh) {
+                let point = Point { labels, value: fresh.latest.value };
+                by_signal.entry(fresh.signal).or_default().push(point);
             }
         });
         let mut refused = 0;
@@ -105,13 +107,31 @@ fn family_of(signal: Signal) -> Family {
     }
 }
 
-/// The label values of a signal of `subject`; `None` when the subject is not one that the signal is of.
-fn labels_of(subject: &Subject, signal: Signal) -> Option<Vec<Box<str>>> {
-    match (subject, signal.labels()) {
-        (Subject::Workload(id), [Label::Workload]) => Some(vec![id.as_str().into()]),
-        (Subject::NodePart(part), [Label::Device | Label::Mountpoint]) => Some(vec![part.as_str().into()]),
-        (Subject::Node, []) => Some(Vec::new()),
-        _ => None,
+/// The label values of a signal of its subject; `None` when the subject is not one that the signal is of.
+fn labels_of(fresh: &Fresh<'_>) -> Option<Vec<Box<str>>> {
+    let labels = fresh.signal.labels();
+    let belongs = match (fresh.subject, fresh.signal.scope()) {
+        (Subject::Node, Scope::Node) => labels.is_empty(),
+        (Subject::Pod(_), Scope::Pod) => !labels.contains(&Label::Volume),
+        (Subject::Volume { .. }, Scope::Pod) => labels.contains(&Label::Volume),
+        (Subject::NodePart(_), Scope::Node) => !labels.is_empty(),
+        (Subject::Workload(_), Scope::Workload) | (Subject::Container { .. }, Scope::Container) => true,
+        _ => false,
+    };
+    belongs.then(|| labels.iter().map(|label| label_of(fresh, *label).into()).collect())
+}
+
+/// The value of one label: from the subject, else as its giver named it; empty, which is as good as absent, when nobody knows.
+fn label_of<'a>(fresh: &Fresh<'a>, label: Label) -> &'a str {
+    match (fresh.subject, label) {
+        (Subject::Workload(id), Label::Workload) => id.as_str(),
+        (Subject::NodePart(part), Label::Device | Label::Mountpoint) => part,
+        (Subject::Pod(pod) | Subject::Container { pod, .. } | Subject::Volume { pod, .. }, Label::PodUid) => {
+            pod
+        }
+        (Subject::Container { name, .. }, Label::Container)
+        | (Subject::Volume { name, .. }, Label::Volume) => name,
+        _ => fresh.names.iter().find(|(known, _)| *known == label).map_or("", |(_, value)| value),
     }
 }
 

@@ -55,8 +55,13 @@ labels! {
     Workload, "workload", "Id of a workload.";
     Device, "device", "Disk or network interface.";
     Mountpoint, "mountpoint", "Where a filesystem is mounted.";
+    Namespace, "namespace", "Namespace of a pod; empty while it is not known.";
+    Pod, "pod", "Name of a pod; empty while it is not known.";
+    PodUid, "pod_uid", "Uid of a pod.";
+    Container, "container", "Name of a container in its pod; its id while the name is not known.";
+    Volume, "volume", "Name of a volume in its pod, or of the persistent volume behind it.";
     Version, "version", "Version of the program.";
-    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `logs`.";
+    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `container`, `volume`, `logs`.";
     Target, "target", "Address of a scrape target.";
     Cause, "cause", "Why something failed: a closed set, never a message.";
     Outcome, "outcome", "How something ended: a closed set.";

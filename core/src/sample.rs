@@ -9,7 +9,8 @@ use crate::ids::{ParseWorkloadIdError, WorkloadId};
 use crate::signals::Signal;
 use crate::time::Timestamp;
 
-/// What a reading is about. Written as the workload's id, as `node`, or as `node//PART` (a disk, an interface, a mount point).
+/// What a reading is about. Written as the workload's id, as `node`, or as `KIND//PART`: `node//PART` (a disk, an interface,
+/// a mount point), `pod//UID`, `container//UID/NAME`, `volume//UID/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Subject {
@@ -19,6 +20,22 @@ pub enum Subject {
     Node,
     /// One part of this machine, by its device name or mount point.
     NodePart(String),
+    /// A pod of this machine, by its uid: its name may be given to another pod later.
+    Pod(String),
+    /// A container of a pod.
+    Container {
+        /// Uid of the pod.
+        pod: String,
+        /// Its name in the pod; its id where the name is not known.
+        name: String,
+    },
+    /// A volume of a pod.
+    Volume {
+        /// Uid of the pod.
+        pod: String,
+        /// Its name in the pod, or that of the persistent volume behind it.
+        name: String,
+    },
 }
 
 impl fmt::Display for Subject {
@@ -28,6 +45,9 @@ impl fmt::Display for Subject {
             Self::Node => f.write_str("node"),
             // A mount point starts with a slash of its own, which two slashes keep apart from a workload's id.
             Self::NodePart(part) => write!(f, "node//{part}"),
+            Self::Pod(uid) => write!(f, "pod//{uid}"),
+            Self::Container { pod, name } => write!(f, "container//{pod}/{name}"),
+            Self::Volume { pod, name } => write!(f, "volume//{pod}/{name}"),
         }
     }
 }
@@ -38,9 +58,14 @@ impl FromStr for Subject {
         if text == "node" {
             return Ok(Self::Node);
         }
-        match text.strip_prefix("node//") {
-            Some(part) => Ok(Self::NodePart(part.to_owned())),
-            None => text.parse().map(Self::Workload),
+        match text.split_once("//") {
+            Some(("node", part)) => Ok(Self::NodePart(part.to_owned())),
+            Some(("pod", uid)) => Ok(Self::Pod(uid.to_owned())),
+            Some((kind @ ("container" | "volume"), part)) if let Some((pod, name)) = part.split_once('/') => {
+                let (pod, name) = (pod.to_owned(), name.to_owned());
+                Ok(if kind == "volume" { Self::Volume { pod, name } } else { Self::Container { pod, name } })
+            }
+            _ => text.parse().map(Self::Workload),
         }
     }
 }
@@ -91,8 +116,15 @@ mod tests {
             Subject::Node,
             Subject::NodePart("/var/lib".into()),
             Subject::NodePart("sda".into()),
+            Subject::NodePart("/a//b".into()),
+            Subject::Pod("c9a5".into()),
+            Subject::Container { pod: "c9a5".into(), name: "vllm".into() },
+            Subject::Volume { pod: "c9a5".into(), name: "cache".into() },
         ] {
             assert_eq!(subject.to_string().parse::<Subject>().unwrap(), subject);
+        }
+        for wrong in ["container//c9a5", "gpu//", "//"] {
+            assert!(wrong.parse::<Subject>().is_err(), "{wrong:?} was accepted");
         }
     }
 

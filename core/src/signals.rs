@@ -12,6 +12,10 @@ pub enum Scope {
     Workload,
     /// This machine; its subject is `node`, or `node//PART` for one of several parts.
     Node,
+    /// A container of a pod on this machine; its subject is `container//UID/NAME`.
+    Container,
+    /// A pod on this machine; its subject is `pod//UID`, or `volume//UID/NAME` for one of its volumes.
+    Pod,
 }
 
 macro_rules! signals {
@@ -65,6 +69,9 @@ macro_rules! signals {
     };
     (@metric Workload, $name:literal) => { concat!("tidegate_workload_", $name) };
     (@metric Node, $name:literal) => { concat!("tidegate_node_", $name) };
+    // These names begin with their scope, since a name stands for one signal and `cpu_cores` is a workload's.
+    (@metric Container, $name:literal) => { concat!("tidegate_", $name) };
+    (@metric Pod, $name:literal) => { concat!("tidegate_", $name) };
 }
 
 signals! {
@@ -107,6 +114,25 @@ signals! {
     FilesystemAvailableBytes, "filesystem_available_bytes", Node, Bytes, [Mountpoint], "Bytes that an ordinary user may still write.";
     FilesystemSizeBytes, "filesystem_size_bytes", Node, Bytes, [Mountpoint], "Size of a filesystem.";
     FilesystemHoursUntilFull, "filesystem_full_in_hours", Node, Hours, [Mountpoint], "Hours until a filesystem is full at the rate of the last hour; absent while it does not fill.";
+    ContainerCpuCores, "container_cpu_cores", Container, Cores, [Namespace, Pod, PodUid, Container, Workload], "CPU cores used by a container.";
+    ContainerCpuLimitCores, "container_cpu_limit_cores", Container, Cores, [Namespace, Pod, PodUid, Container, Workload], "CPU cores that a container may use; absent without a limit.";
+    ContainerCpuThrottledRatio, "container_cpu_throttled_ratio", Container, Ratio, [Namespace, Pod, PodUid, Container, Workload], "Share of the scheduler's periods in which a container was held back by its CPU limit; absent without a limit and while idle.";
+    ContainerMemoryWorkingSetBytes, "container_memory_working_set_bytes", Container, Bytes, [Namespace, Pod, PodUid, Container, Workload], "Memory of a container without the file cache that can be dropped at once: what eviction looks at.";
+    ContainerMemoryRssBytes, "container_memory_rss_bytes", Container, Bytes, [Namespace, Pod, PodUid, Container, Workload], "Memory of a container that is backed by no file.";
+    ContainerMemoryLimitBytes, "container_memory_limit_bytes", Container, Bytes, [Namespace, Pod, PodUid, Container, Workload], "Memory that a container may use; absent without a limit.";
+    ContainerOomKills, "container_oom_kills", Container, One, [Namespace, Pod, PodUid, Container, Workload], "Processes of a container that the kernel has killed for want of memory since it started.";
+    ContainerIoReadBytesPerSecond, "container_io_read_bytes_per_second", Container, BytesPerSecond, [Namespace, Pod, PodUid, Container, Workload], "Bytes read from disks by a container per second.";
+    ContainerIoWrittenBytesPerSecond, "container_io_written_bytes_per_second", Container, BytesPerSecond, [Namespace, Pod, PodUid, Container, Workload], "Bytes written to disks by a container per second.";
+    ContainerCpuPressureRatio, "container_cpu_pressure_ratio", Container, Ratio, [Namespace, Pod, PodUid, Container, Workload], "Share of time in which some task of a container waited for a CPU (PSI).";
+    ContainerMemoryPressureRatio, "container_memory_pressure_ratio", Container, Ratio, [Namespace, Pod, PodUid, Container, Workload], "Share of time in which some task of a container waited for memory (PSI).";
+    ContainerIoPressureRatio, "container_io_pressure_ratio", Container, Ratio, [Namespace, Pod, PodUid, Container, Workload], "Share of time in which some task of a container waited for a disk (PSI).";
+    ContainerRestarts, "container_restarts", Container, One, [Namespace, Pod, PodUid, Container, Workload], "How often a container has been started again in its pod.";
+    PodNetworkReceivedBytesPerSecond, "pod_network_received_bytes_per_second", Pod, BytesPerSecond, [Namespace, Pod, PodUid, Workload], "Bytes received by a pod per second; absent for pods in the machine's own network.";
+    PodNetworkSentBytesPerSecond, "pod_network_sent_bytes_per_second", Pod, BytesPerSecond, [Namespace, Pod, PodUid, Workload], "Bytes sent by a pod per second; absent for pods in the machine's own network.";
+    PodVolumeAvailableBytes, "pod_volume_available_bytes", Pod, Bytes, [Namespace, Pod, PodUid, Volume, Workload], "Bytes that may still be written to a pod's volume.";
+    PodVolumeSizeBytes, "pod_volume_size_bytes", Pod, Bytes, [Namespace, Pod, PodUid, Volume, Workload], "Size of the filesystem that holds a pod's volume.";
+    PodVolumeInodesFree, "pod_volume_inodes_free", Pod, One, [Namespace, Pod, PodUid, Volume, Workload], "Files that may still be made on a pod's volume; absent where the filesystem sets no number.";
+    PodVolumeHoursUntilFull, "pod_volume_full_in_hours", Pod, Hours, [Namespace, Pod, PodUid, Volume, Workload], "Hours until a pod's volume is full at the rate of the last hour; absent while it does not fill.";
 }
 
 impl Signal {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use tidegate_core::{Sample, Signal, Subject, Timestamp};
+use tidegate_core::{Label, Sample, Signal, Subject, Timestamp};
 
-use super::reading::{Coverage, SourceName};
+use super::reading::{Coverage, Names, SourceName};
 
 /// Most values kept per source; more are dropped. A node with 200 workloads stays a tenth of this.
 pub const VALUES_MAX: usize = 50_000;
@@ -32,13 +32,33 @@ pub enum Giver {
     Source(SourceName),
 }
 
+/// One value that is not too old.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh<'a> {
+    /// What it is about.
+    pub subject: &'a Subject,
+    /// Which quantity of it.
+    pub signal: Signal,
+    /// The value.
+    pub latest: Latest,
+    /// Labels of the subject's metrics that do not stand in the subject, as far as its giver knows them.
+    pub names: &'a [(Label, Box<str>)],
+}
+
 type Values = HashMap<Subject, HashMap<Signal, Latest>>;
+
+/// Everything that one giver told at once.
+#[derive(Debug, Default)]
+struct Told {
+    values: Values,
+    names: Names,
+}
 
 /// The latest value of every signal. Shared; short locks only.
 #[derive(Debug, Default)]
 pub struct LatestValues {
     /// In the order that a value is looked for: parts of the program before collectors.
-    givers: RwLock<std::collections::BTreeMap<Giver, Values>>,
+    givers: RwLock<std::collections::BTreeMap<Giver, Told>>,
 }
 
 impl LatestValues {
@@ -48,6 +68,17 @@ impl LatestValues {
         giver: Giver,
         samples: impl IntoIterator<Item = &'a Sample>,
         coverage: impl Fn(&Sample) -> Option<Coverage>,
+    ) {
+        self.replace_named(giver, samples, coverage, Names::new());
+    }
+
+    /// Like [`LatestValues::replace`], with names of the subjects.
+    pub fn replace_named<'a>(
+        &self,
+        giver: Giver,
+        samples: impl IntoIterator<Item = &'a Sample>,
+        coverage: impl Fn(&Sample) -> Option<Coverage>,
+        names: Names,
     ) {
         let mut values = Values::new();
         for sample in samples.into_iter().take(VALUES_MAX) {
@@ -62,7 +93,7 @@ impl LatestValues {
             }
         }
         let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
-        givers.insert(giver, values);
+        givers.insert(giver, Told { values, names });
     }
 
     /// Takes away everything that `giver` had told.
@@ -75,33 +106,35 @@ impl LatestValues {
     #[must_use]
     pub fn get(&self, subject: &Subject, signal: Signal) -> Option<Latest> {
         let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
-        givers.values().find_map(|values| values.get(subject)?.get(&signal).copied())
+        givers.values().find_map(|told| told.values.get(subject)?.get(&signal).copied())
     }
 
     /// The latest value that this giver told, whatever others tell.
     #[must_use]
     pub fn get_from(&self, giver: Giver, subject: &Subject, signal: Signal) -> Option<Latest> {
         let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
-        givers.get(&giver)?.get(subject)?.get(&signal).copied()
+        givers.get(&giver)?.values.get(subject)?.get(&signal).copied()
     }
 
-    /// Every value not older than `age_max` at `now`, once per subject and signal, in no order. Gives what `take` makes of each.
+    /// Every value not older than `age_max` at `now`, once per subject and signal, in no order. Gives what `take` makes of each;
+    /// `take` must not ask for further values, since they are locked meanwhile.
     pub fn fresh<T>(
         &self,
         now: Timestamp,
         age_max: Duration,
-        mut take: impl FnMut(&Subject, Signal, f64) -> T,
+        mut take: impl FnMut(Fresh<'_>) -> T,
     ) -> Vec<T> {
         let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
         let mut out = Vec::new();
         let mut earlier: Vec<&Values> = Vec::new();
-        for values in givers.values() {
+        for Told { values, names } in givers.values() {
             for (subject, of_subject) in values {
+                let names = names.get(subject).map_or(&[][..], Vec::as_slice);
                 for (signal, latest) in of_subject {
                     let told =
                         |values: &&Values| values.get(subject).is_some_and(|of| of.contains_key(signal));
                     if now.since(latest.at) <= age_max && !earlier.iter().any(told) {
-                        out.push(take(subject, *signal, latest.value));
+                        out.push(take(Fresh { subject, signal: *signal, latest: *latest, names }));
                     }
                 }
             }
@@ -139,7 +172,7 @@ mod tests {
         latest.replace(NODE, &[sample(Signal::Load1, 1, 0.5)], |_| None);
         latest.replace(Giver::Part("gateway"), &[sample(Signal::Load1, 1, 9.0)], |_| None);
         assert_eq!(latest.get(&Subject::Node, Signal::Load1).unwrap().value, 9.0);
-        let all = latest.fresh(Timestamp::from_secs(1), Duration::from_secs(5), |_, _, value| value);
+        let all = latest.fresh(Timestamp::from_secs(1), Duration::from_secs(5), |fresh| fresh.latest.value);
         assert_eq!(all, [9.0], "no value stands twice");
     }
 
@@ -147,7 +180,9 @@ mod tests {
     fn what_is_stale_is_not_fresh() {
         let latest = LatestValues::default();
         latest.replace(NODE, &[sample(Signal::Load1, 1, 0.5)], |_| None);
-        let at = |now| latest.fresh(Timestamp::from_secs(now), Duration::from_secs(30), |_, _, value| value);
+        let at = |now| {
+            latest.fresh(Timestamp::from_secs(now), Duration::from_secs(30), |fresh| fresh.latest.value)
+        };
         assert_eq!(at(31).len(), 1);
         assert_eq!(at(32).len(), 0);
     }

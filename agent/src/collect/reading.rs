@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tidegate_core::{Sample, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::{Label, Sample, Signal, Subject, Timestamp, WorkloadId};
 
 use crate::clock::Moment;
 
@@ -150,6 +150,9 @@ impl Coverage {
     }
 }
 
+/// What a subject is called by those who know more than its id: the labels of its metrics that do not stand in the subject.
+pub type Names = HashMap<Subject, Vec<(Label, Box<str>)>>;
+
 /// What a source gives at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reading {
@@ -157,6 +160,8 @@ pub struct Reading {
     pub samples: Vec<Sample>,
     /// For values put together from several targets: from how many.
     pub coverage: HashMap<(WorkloadId, Signal), Coverage>,
+    /// Names of the subjects, where the source knows them.
+    pub names: Names,
     /// Why nothing could be read, if so.
     pub failure: Option<Cause>,
 }

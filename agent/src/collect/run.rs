@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_core::{Sample, Subject};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -39,10 +40,11 @@ impl Outlet {
         self.board.read(source, now.at, took, reading.failure);
         let batch =
             Arc::new(Batch { source, at: now.at, samples: reading.samples, coverage: reading.coverage });
-        self.latest.replace(Giver::Source(source), &batch.samples, |sample| match &sample.subject {
-            tidegate_core::Subject::Workload(id) => batch.coverage.get(&(id.clone(), sample.signal)).copied(),
+        let coverage = |sample: &Sample| match &sample.subject {
+            Subject::Workload(id) => batch.coverage.get(&(id.clone(), sample.signal)).copied(),
             _ => None,
-        });
+        };
+        self.latest.replace_named(Giver::Source(source), &batch.samples, coverage, reading.names);
         // Nobody has to listen: the latest values are kept all the same.
         drop(self.batches.send(batch));
     }

@@ -5,7 +5,7 @@ use crate::collect::latest::Giver;
 use crate::collect::scrape::page::{Dialect, PageEnd, PageReader, ScrapeLimits};
 use crate::collect::scrape::text::Line;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use tidegate_core::{Sample, Timestamp, WorkloadId};
 
 fn now(seconds: u64) -> Moment {
@@ -93,6 +93,30 @@ tidegate_gateway_request_seconds_sum{workload="local/process/chat"} 100.502
 tidegate_gateway_request_seconds_count{workload="local/process/chat"} 4
 "#
     );
+}
+
+#[test]
+fn a_container_is_shown_by_the_names_that_its_source_knows() {
+    let latest = Arc::new(LatestValues::default());
+    let subject = |name: &str| Subject::Container { pod: "c9a5".into(), name: name.into() };
+    let samples = [
+        sample(subject("vllm"), Signal::ContainerCpuCores, 1.5),
+        sample(subject("4f1d"), Signal::ContainerCpuCores, 0.5),
+        sample(Subject::Volume { pod: "c9a5".into(), name: "cache".into() }, Signal::PodVolumeSizeBytes, 8.0),
+        sample(Subject::Pod("c9a5".into()), Signal::PodVolumeSizeBytes, 9.0),
+    ];
+    let names = vec![(Label::Namespace, "ml".into()), (Label::Pod, "chat-0".into())];
+    let names = HashMap::from([(subject("vllm"), names)]);
+    latest.replace_named(Giver::Part("test"), &samples, |_| None, names);
+    let page = text(&Exporter::new(Arc::default(), latest, Duration::from_secs(30)), Format::Text, 100);
+    for line in [
+        r#"tidegate_container_cpu_cores{namespace="ml",pod="chat-0",pod_uid="c9a5",container="vllm",workload=""} 1.5"#,
+        r#"tidegate_container_cpu_cores{namespace="",pod="",pod_uid="c9a5",container="4f1d",workload=""} 0.5"#,
+        r#"tidegate_pod_volume_size_bytes{namespace="",pod="",pod_uid="c9a5",volume="cache",workload=""} 8"#,
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    assert!(!page.contains("} 9\n"), "a pod has no size, its volumes have");
 }
 
 #[test]

@@ -126,15 +126,15 @@ impl Backend for Machine {
 
     fn node(&self) -> Vec<views::NodeReading> {
         let now = clock::now();
-        let mut readings = self.latest.fresh(now, super::machine::SHOWN_FOR, |subject, signal, value| {
-            let part = match subject {
+        let mut readings = self.latest.fresh(now, super::machine::SHOWN_FOR, |fresh| {
+            let part = match fresh.subject {
                 Subject::Node => None,
                 Subject::NodePart(part) => Some(part.clone()),
-                Subject::Workload(_) => return None,
+                _ => return None,
             };
-            let age_s = self.latest.get(subject, signal).map(|latest| now.since(latest.at).as_secs_f64());
-            let (name, unit) = (signal.name().to_owned(), signal.unit().symbol().to_owned());
-            Some(views::NodeReading { signal: name, unit, part, value: Some(value), age_s })
+            let age_s = Some(now.since(fresh.latest.at).as_secs_f64());
+            let (signal, unit) = (fresh.signal.name().to_owned(), fresh.signal.unit().symbol().to_owned());
+            Some(views::NodeReading { signal, unit, part, value: Some(fresh.latest.value), age_s })
         });
         readings.retain(Option::is_some);
         let mut readings: Vec<_> = readings.into_iter().flatten().collect();

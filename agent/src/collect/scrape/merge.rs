@@ -43,7 +43,7 @@ pub(super) fn reading<'a>(
             }
         }
     }
-    Reading { samples: samples.into_vec(), coverage, failure: None }
+    Reading { samples: samples.into_vec(), coverage, ..Reading::default() }
 }
 
 /// The signals that a merged part tells.
