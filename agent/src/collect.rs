@@ -4,8 +4,10 @@
 //! [`latest::LatestValues`]; [`agent`] puts the sources together. Not here: logs, exposition, and any decision.
 
 pub mod agent;
+pub mod container;
 pub mod latest;
 pub mod node;
+pub mod pods;
 pub mod process;
 pub mod reading;
 pub mod run;
@@ -13,6 +15,7 @@ pub mod scrape;
 pub mod status;
 
 pub use agent::{Agent, AgentBuilder, AgentHandle};
+pub use container::ContainerPaths;
 pub use latest::LatestValues;
 pub use process::ProcessGroup;
 pub use reading::{Batch, Cause, Coverage, SourceName};

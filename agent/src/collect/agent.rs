@@ -8,11 +8,14 @@ use tidegate_core::{Signal, Subject, Timestamp};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::container::volume::VolumeSource;
+use super::container::{ContainerPaths, ContainerSource};
 use super::latest::{Latest, LatestValues};
 use super::node::NodeSource;
 use super::node::filesystem::FilesystemSource;
+use super::pods::PodTable;
 use super::process::{GroupProvider, ProcessGroup, ProcessSource};
-use super::reading::{Batch, SourceName};
+use super::reading::{Batch, BlockingSource, SourceName};
 use super::run::{Outlet, Pace, run, run_blocking};
 use super::scrape::{ScrapeLimits, ScrapeSource, ScrapeTarget};
 use super::status::{AgentStatus, StatusBoard};
@@ -34,16 +37,22 @@ pub struct Paces {
     pub process: Duration,
     /// The workloads' own metrics.
     pub scrape: Duration,
+    /// Containers.
+    pub container: Duration,
+    /// Their pods' volumes, which change slowly.
+    pub volume: Duration,
 }
 
 impl Default for Paces {
-    /// 5 s, 30 s, 5 s, 5 s.
+    /// 5 s each; filesystems and volumes, 30 s.
     fn default() -> Self {
         Self {
             node: Duration::from_secs(5),
             filesystem: Duration::from_secs(30),
             process: Duration::from_secs(5),
             scrape: Duration::from_secs(5),
+            container: Duration::from_secs(5),
+            volume: Duration::from_secs(30),
         }
     }
 }
@@ -60,6 +69,7 @@ impl Agent {
             node_root: None,
             processes: None,
             targets: None,
+            containers: None,
             limits: ScrapeLimits::default(),
             paces: Paces::default(),
             registry: Arc::new(Registry::new()),
@@ -72,6 +82,7 @@ pub struct AgentBuilder {
     node_root: Option<PathBuf>,
     processes: Option<(PathBuf, GroupProvider)>,
     targets: Option<watch::Receiver<Vec<ScrapeTarget>>>,
+    containers: Option<ContainerPaths>,
     limits: ScrapeLimits,
     paces: Paces,
     registry: Arc<Registry>,
@@ -109,6 +120,13 @@ impl AgentBuilder {
         self
     }
 
+    /// Collects the containers of the node's pods, their networks and volumes.
+    #[must_use]
+    pub fn containers(mut self, paths: ContainerPaths) -> Self {
+        self.containers = Some(paths);
+        self
+    }
+
     /// Bounds on what one target may send.
     #[must_use]
     pub const fn scrape_limits(mut self, limits: ScrapeLimits) -> Self {
@@ -140,44 +158,52 @@ impl AgentBuilder {
             board: Arc::new(StatusBoard::new(Arc::clone(&self.registry))),
         };
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = Vec::new();
+        let mut tasks = Tasks { outlet: outlet.clone(), stopped: stopped.clone(), running: Vec::new() };
+        let paces = self.paces;
         if let Some(root) = self.node_root {
-            let (node, pace) = (root.clone(), pace(self.paces.node));
-            let make = move || NodeSource::new(node.clone());
-            tasks.push(tokio::spawn(run_blocking(
-                SourceName::Node,
-                pace,
-                make,
-                outlet.clone(),
-                stopped.clone(),
-            )));
-            let pace = self::pace(self.paces.filesystem);
-            let make = move || FilesystemSource::new(root.clone());
-            tasks.push(tokio::spawn(run_blocking(
-                SourceName::Filesystem,
-                pace,
-                make,
-                outlet.clone(),
-                stopped.clone(),
-            )));
+            let node = root.clone();
+            tasks.start(SourceName::Node, paces.node, move || NodeSource::new(node.clone()));
+            tasks
+                .start(SourceName::Filesystem, paces.filesystem, move || FilesystemSource::new(root.clone()));
         }
         if let Some((root, groups)) = self.processes {
             let make = move || ProcessSource::new(root.clone(), Arc::clone(&groups));
-            let pace = pace(self.paces.process);
-            tasks.push(tokio::spawn(run_blocking(
-                SourceName::Process,
-                pace,
-                make,
-                outlet.clone(),
-                stopped.clone(),
-            )));
+            tasks.start(SourceName::Process, paces.process, make);
         }
+        let (_, table) = watch::channel(PodTable::default());
+        if let Some(paths) = self.containers {
+            let (of_volumes, volume_table) = (paths.clone(), table.clone());
+            let make = move || ContainerSource::new(paths.clone(), table.clone());
+            tasks.start(SourceName::Container, paces.container, make);
+            let make = move || VolumeSource::new(of_volumes.clone(), volume_table.clone());
+            tasks.start(SourceName::Volume, paces.volume, make);
+        }
+        let mut tasks = tasks.running;
         if let Some(targets) = self.targets {
             let scraping = scrape(targets, self.limits, self.paces.scrape, outlet.clone(), stopped.clone());
             tasks.push(tokio::spawn(scraping));
         }
         tasks.push(tokio::spawn(watch_own(self.registry, stopped)));
         AgentHandle { outlet, stop, tasks }
+    }
+}
+
+/// The tasks of the sources, as they are started.
+struct Tasks {
+    outlet: Outlet,
+    stopped: watch::Receiver<bool>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Tasks {
+    fn start<S: BlockingSource>(
+        &mut self,
+        name: SourceName,
+        every: Duration,
+        make: impl Fn() -> S + Send + 'static,
+    ) {
+        let (outlet, stopped) = (self.outlet.clone(), self.stopped.clone());
+        self.running.push(tokio::spawn(run_blocking(name, pace(every), make, outlet, stopped)));
     }
 }
 

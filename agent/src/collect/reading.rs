@@ -17,11 +17,16 @@ pub enum SourceName {
     Process,
     /// Metrics that the workloads expose.
     Scrape,
+    /// Containers of the node's pods.
+    Container,
+    /// Volumes of the node's pods.
+    Volume,
 }
 
 impl SourceName {
     /// Every source.
-    pub const ALL: [Self; 4] = [Self::Node, Self::Filesystem, Self::Process, Self::Scrape];
+    pub const ALL: [Self; 6] =
+        [Self::Node, Self::Filesystem, Self::Process, Self::Scrape, Self::Container, Self::Volume];
 
     /// The value of the `source` label.
     #[must_use]
@@ -31,6 +36,8 @@ impl SourceName {
             Self::Filesystem => "filesystem",
             Self::Process => "process",
             Self::Scrape => "scrape",
+            Self::Container => "container",
+            Self::Volume => "volume",
         }
     }
 }

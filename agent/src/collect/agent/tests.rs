@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Moment;
-use crate::collect::reading::{BlockingSource, Cause, Reading};
+use crate::collect::reading::{Cause, Reading};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use tidegate_core::{Label, Metric, Sample, WorkloadId};
@@ -15,6 +15,8 @@ const FAST: Paces = Paces {
     filesystem: Duration::from_millis(50),
     process: Duration::from_millis(50),
     scrape: Duration::from_millis(50),
+    container: Duration::from_millis(50),
+    volume: Duration::from_millis(50),
 };
 
 /// Waits until `holds`, looking again after every batch or a short while.

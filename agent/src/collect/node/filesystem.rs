@@ -76,15 +76,22 @@ pub struct Room {
     pub size_bytes: f64,
     /// What an ordinary user may still write.
     pub available_bytes: f64,
+    /// Files that an ordinary user may still make; `None` where the filesystem sets no number.
+    pub inodes_free: Option<f64>,
 }
 
 /// Asks the kernel; `None` when it refuses or the filesystem has no size.
-fn room(path: &Path) -> Option<Room> {
+pub(crate) fn room(path: &Path) -> Option<Room> {
     let stat = nix::sys::statvfs::statvfs(path).ok()?;
     #[expect(clippy::cast_precision_loss, reason = "a rounding of bytes beyond 2^53 does not matter")]
     let bytes = |blocks: u64| blocks as f64 * stat.fragment_size() as f64;
-    (stat.blocks() > 0)
-        .then(|| Room { size_bytes: bytes(stat.blocks()), available_bytes: bytes(stat.blocks_available()) })
+    #[expect(clippy::cast_precision_loss, reason = "a rounding of counts beyond 2^53 does not matter")]
+    let inodes_free = (stat.files() > 0).then(|| stat.files_available() as f64);
+    (stat.blocks() > 0).then(|| Room {
+        size_bytes: bytes(stat.blocks()),
+        available_bytes: bytes(stat.blocks_available()),
+        inodes_free,
+    })
 }
 
 /// Room left over the last hour, a point a minute.
