@@ -115,7 +115,9 @@ fn labels_of(fresh: &Fresh<'_>) -> Option<Vec<Box<str>>> {
         (Subject::Pod(_), Scope::Pod) => !labels.contains(&Label::Volume),
         (Subject::Volume { .. }, Scope::Pod) => labels.contains(&Label::Volume),
         (Subject::NodePart(_), Scope::Node) => !labels.is_empty(),
-        (Subject::Workload(_), Scope::Workload) | (Subject::Container { .. }, Scope::Container) => true,
+        (Subject::Workload(_), Scope::Workload)
+        | (Subject::Container { .. }, Scope::Container)
+        | (Subject::Gpu(_), Scope::Gpu) => true,
         _ => false,
     };
     belongs.then(|| labels.iter().map(|label| label_of(fresh, *label).into()).collect())
@@ -131,6 +133,7 @@ fn label_of<'a>(fresh: &Fresh<'a>, label: Label) -> &'a str {
         }
         (Subject::Container { name, .. }, Label::Container)
         | (Subject::Volume { name, .. }, Label::Volume) => name,
+        (Subject::Gpu(uuid), Label::Uuid) => uuid,
         _ => fresh.names.iter().find(|(known, _)| *known == label).map_or("", |(_, value)| value),
     }
 }

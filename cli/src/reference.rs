@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use serde_json::Value;
-use tidegate_core::{Field, Signal, metrics};
+use tidegate_core::{Dcgm, Field, Signal, metrics};
 
 /// A reference page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,6 +44,13 @@ fn metrics_page() -> String {
     text.push_str("\n## Labels\n\n| Name | Values |\n|---|---|\n");
     for label in tidegate_core::Label::ALL {
         row(&mut text, &[&format!("`{}`", label.name()), label.help()]);
+    }
+    text.push_str(
+        "\n## DCGM names\n\nShown besides with `gpu.compat: [dcgm]`, for dashboards and rules written for NVIDIA's exporter. Units are its units.\n\n\
+        | Name | Type | Meaning |\n|---|---|---|\n",
+    );
+    for family in Dcgm::ALL.iter().map(|one| one.family()) {
+        row(&mut text, &[&format!("`{}`", family.name), family.kind.as_str(), family.help]);
     }
     text
 }

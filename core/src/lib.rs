@@ -28,6 +28,7 @@ pub use fields::{Field, Mapping};
 pub use forecast::{Forecast, LEVELS, Quantiles, Score, Standing};
 pub use histogram::Histogram;
 pub use ids::{Role, WorkloadId};
+pub use metrics::dcgm::Dcgm;
 pub use metrics::{Family, Kind, Label, Metric};
 pub use observed::{Capacity, CapacitySource, Lead, Misses, Observed, Reading, ReplicaCounts};
 pub use plan::{Decision, Plan, Reason, ReasonCode};

@@ -1,5 +1,7 @@
 //! The closed catalogue of metric families on `/metrics`: those of the signals, and Tidegate's own.
 
+pub mod dcgm;
+
 use crate::signals::Signal;
 use crate::units::Unit;
 
@@ -53,7 +55,7 @@ macro_rules! labels {
 
 labels! {
     Workload, "workload", "Id of a workload.";
-    Device, "device", "Disk or network interface.";
+    Device, "device", "Disk or network interface; under DCGM names, a GPU as `nvidia0`.";
     Mountpoint, "mountpoint", "Where a filesystem is mounted.";
     Namespace, "namespace", "Namespace of a pod; empty while it is not known.";
     Pod, "pod", "Name of a pod; empty while it is not known.";
@@ -61,7 +63,7 @@ labels! {
     Container, "container", "Name of a container in its pod; its id while the name is not known.";
     Volume, "volume", "Name of a volume in its pod, or of the persistent volume behind it.";
     Version, "version", "Version of the program.";
-    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `container`, `volume`, `logs`.";
+    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `container`, `volume`, `gpu`, `kernel_log`, `logs`.";
     Target, "target", "Address of a scrape target.";
     Cause, "cause", "Why something failed: a closed set, never a message.";
     Outcome, "outcome", "How something ended: a closed set.";
@@ -75,6 +77,23 @@ labels! {
     Condition, "condition", "Name of a condition.";
     Sink, "sink", "Where logs go: `ndjson`, `elasticsearch`.";
     Policy, "policy", "Which policy would have done it: `tidegate`, `reactive`, `hpa`.";
+    Uuid, "uuid", "UUID of a GPU, or of an instance of one (MIG).";
+    Gpu, "gpu", "Index of a GPU, as the driver counts.";
+    PciBusId, "pci_bus_id", "Where a GPU is on the PCI bus.";
+    GpuModel, "model_name", "Product name of a GPU.";
+    Parent, "parent", "UUID of the GPU that an instance is part of.";
+    Profile, "profile", "Profile of a MIG instance, such as `1g.10gb`.";
+    DriverVersion, "driver_version", "Version of the GPU driver.";
+    Reason, "reason", "Why clocks are held down: a closed set.";
+    Xid, "xid", "Code of a GPU error, as NVIDIA numbers them.";
+    Class, "class", "Whose fault an error is and what it asks for: `application`, `hardware`, `reset`, `other`.";
+    DcgmUuid, "UUID", "Under DCGM names: UUID of a GPU.";
+    DcgmModel, "modelName", "Under DCGM names: product name of a GPU.";
+    DcgmProfile, "GPU_I_PROFILE", "Under DCGM names: profile of a MIG instance.";
+    DcgmInstance, "GPU_I_ID", "Under DCGM names: id of a MIG instance.";
+    DcgmDriver, "DCGM_FI_DRIVER_VERSION", "Under DCGM names: version of the GPU driver.";
+    DcgmHost, "Hostname", "Under DCGM names: name of the machine, as exporters up to 4.4 wrote the label.";
+    DcgmHostLower, "hostname", "Under DCGM names: name of the machine, as later exporters write the label.";
 }
 
 macro_rules! metrics {
@@ -153,6 +172,13 @@ metrics! {
     HistoryBytes, "tidegate_history_bytes", Gauge, Bytes, [], "Size of the embedded history on disk.";
     HistorySamples, "tidegate_history_samples_total", Counter, One, [], "Readings written to the embedded history.";
     HistoryErrors, "tidegate_history_errors_total", Counter, One, [Cause], "Reads or writes of the embedded history that failed.";
+    GpuInfo, "tidegate_gpu_info", Gauge, One, [Uuid, Gpu, PciBusId, GpuModel, DriverVersion, Parent, Profile], "Always 1; what a GPU or instance is, in the labels.";
+    GpuOwner, "tidegate_gpu_owner_info", Gauge, One, [Uuid, Namespace, Pod, PodUid, Container, Workload], "Always 1; the containers that a GPU or instance was given to. Where there is one, it stands in the labels of the GPU's own families too.";
+    GpuFailed, "tidegate_gpu_failed", Gauge, One, [Uuid, Cause], "1 while a GPU cannot be read, by why.";
+    GpuThrottled, "tidegate_gpu_throttled", Gauge, One, [Uuid, Reason], "1 while clocks are held down for this reason, 0 while they are not.";
+    GpuThrottledSeconds, "tidegate_gpu_throttled_seconds_total", Counter, Seconds, [Uuid, Reason], "Time for which clocks were held down, since the driver was loaded.";
+    GpuXidErrors, "tidegate_gpu_xid_errors_total", Counter, One, [Uuid, PciBusId, Xid, Class], "GPU errors told by the driver or the kernel log.";
+    GpuXidLast, "tidegate_gpu_xid_last_timestamp_seconds", Gauge, Seconds, [Uuid, PciBusId, Xid, Class], "When a GPU error was last told, in seconds since the epoch.";
 }
 
 /// Every family that `/metrics` may show: the signals' first, then Tidegate's own.

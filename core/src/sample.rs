@@ -10,7 +10,7 @@ use crate::signals::Signal;
 use crate::time::Timestamp;
 
 /// What a reading is about. Written as the workload's id, as `node`, or as `KIND//PART`: `node//PART` (a disk, an interface,
-/// a mount point), `pod//UID`, `container//UID/NAME`, `volume//UID/NAME`.
+/// a mount point), `pod//UID`, `container//UID/NAME`, `volume//UID/NAME`, `gpu//UUID`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Subject {
@@ -36,6 +36,8 @@ pub enum Subject {
         /// Its name in the pod, or that of the persistent volume behind it.
         name: String,
     },
+    /// A GPU of this machine, or an instance of one (MIG), by the driver's UUID.
+    Gpu(String),
 }
 
 impl fmt::Display for Subject {
@@ -48,6 +50,7 @@ impl fmt::Display for Subject {
             Self::Pod(uid) => write!(f, "pod//{uid}"),
             Self::Container { pod, name } => write!(f, "container//{pod}/{name}"),
             Self::Volume { pod, name } => write!(f, "volume//{pod}/{name}"),
+            Self::Gpu(uuid) => write!(f, "gpu//{uuid}"),
         }
     }
 }
@@ -61,6 +64,7 @@ impl FromStr for Subject {
         match text.split_once("//") {
             Some(("node", part)) => Ok(Self::NodePart(part.to_owned())),
             Some(("pod", uid)) => Ok(Self::Pod(uid.to_owned())),
+            Some(("gpu", uuid)) if !uuid.is_empty() => Ok(Self::Gpu(uuid.to_owned())),
             Some((kind @ ("container" | "volume"), part)) if let Some((pod, name)) = part.split_once('/') => {
                 let (pod, name) = (pod.to_owned(), name.to_owned());
                 Ok(if kind == "volume" { Self::Volume { pod, name } } else { Self::Container { pod, name } })
@@ -120,6 +124,7 @@ mod tests {
             Subject::Pod("c9a5".into()),
             Subject::Container { pod: "c9a5".into(), name: "vllm".into() },
             Subject::Volume { pod: "c9a5".into(), name: "cache".into() },
+            Subject::Gpu("MIG-7c8fbb0e-0e5c-5f0f-9f0e-1d2c3b4a5968".into()),
         ] {
             assert_eq!(subject.to_string().parse::<Subject>().unwrap(), subject);
         }

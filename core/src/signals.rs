@@ -16,11 +16,14 @@ pub enum Scope {
     Container,
     /// A pod on this machine; its subject is `pod//UID`, or `volume//UID/NAME` for one of its volumes.
     Pod,
+    /// A GPU, or an instance of one (MIG); its subject is `gpu//UUID`.
+    Gpu,
 }
 
 macro_rules! signals {
     ($($variant:ident, $name:literal, $scope:ident, $unit:ident, [$($label:ident),*], $help:literal;)+) => {
-        /// A named, typed, unit-bearing quantity. All are gauges in their unit: rates are taken where a counter is read.
+        /// A named, typed, unit-bearing quantity. Nearly all are gauges: rates are taken where a counter is read. The few counters,
+        /// whose names end in `_total`, are the device's own and start again from zero when it does.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Signal {
             $(#[doc = $help] #[serde(rename = $name)] $variant,)+
@@ -72,6 +75,7 @@ macro_rules! signals {
     // These names begin with their scope, since a name stands for one signal and `cpu_cores` is a workload's.
     (@metric Container, $name:literal) => { concat!("tidegate_", $name) };
     (@metric Pod, $name:literal) => { concat!("tidegate_", $name) };
+    (@metric Gpu, $name:literal) => { concat!("tidegate_", $name) };
 }
 
 signals! {
@@ -133,6 +137,44 @@ signals! {
     PodVolumeSizeBytes, "pod_volume_size_bytes", Pod, Bytes, [Namespace, Pod, PodUid, Volume, Workload], "Size of the filesystem that holds a pod's volume.";
     PodVolumeInodesFree, "pod_volume_inodes_free", Pod, One, [Namespace, Pod, PodUid, Volume, Workload], "Files that may still be made on a pod's volume; absent where the filesystem sets no number.";
     PodVolumeHoursUntilFull, "pod_volume_full_in_hours", Pod, Hours, [Namespace, Pod, PodUid, Volume, Workload], "Hours until a pod's volume is full at the rate of the last hour; absent while it does not fill.";
+    GpusExpected, "gpus_expected", Node, One, [], "GPUs that should answer: those bound to the driver, and those that ever answered.";
+    GpusPresent, "gpus_present", Node, One, [], "GPUs that answer.";
+    GpuUp, "gpu_up", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "1 while the GPU answers, 0 while it is known and does not.";
+    GpuBusyRatio, "gpu_busy_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which any kernel ran, however small; absent on a GPU that is split into instances.";
+    GpuMemoryBusyRatio, "gpu_memory_busy_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which the GPU's memory was read or written.";
+    GpuEncoderBusyRatio, "gpu_encoder_busy_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which the video encoder was busy.";
+    GpuDecoderBusyRatio, "gpu_decoder_busy_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which the video decoder was busy.";
+    GpuMemoryUsedBytes, "gpu_memory_used_bytes", Gpu, Bytes, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "GPU memory in use, without what the driver keeps for itself.";
+    GpuMemoryFreeBytes, "gpu_memory_free_bytes", Gpu, Bytes, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "GPU memory that can be had.";
+    GpuMemoryReservedBytes, "gpu_memory_reserved_bytes", Gpu, Bytes, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "GPU memory that the driver and firmware keep.";
+    GpuMemorySizeBytes, "gpu_memory_size_bytes", Gpu, Bytes, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Memory of the GPU or instance.";
+    GpuPowerWatts, "gpu_power_watts", Gpu, Watts, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Power drawn by the board.";
+    GpuPowerLimitWatts, "gpu_power_limit_watts", Gpu, Watts, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Power limit in force.";
+    GpuEnergyJoules, "gpu_energy_joules_total", Gpu, Joules, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Energy used by the board since the driver was loaded.";
+    GpuTemperature, "gpu_temperature_celsius", Gpu, Celsius, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Temperature of the GPU.";
+    GpuMemoryTemperature, "gpu_memory_temperature_celsius", Gpu, Celsius, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Temperature of the GPU's memory.";
+    GpuSmClock, "gpu_sm_clock_hertz", Gpu, Hertz, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Clock of the multiprocessors.";
+    GpuMemoryClock, "gpu_memory_clock_hertz", Gpu, Hertz, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Clock of the GPU's memory.";
+    GpuPowerThrottledRatio, "gpu_power_throttled_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which clocks were held down by the power limit.";
+    GpuThermalThrottledRatio, "gpu_thermal_throttled_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which clocks were held down by temperature.";
+    GpuEccCorrectedErrors, "gpu_ecc_corrected_errors_total", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Memory errors corrected since the driver was loaded.";
+    GpuEccUncorrectedErrors, "gpu_ecc_uncorrected_errors_total", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Memory errors that could not be corrected since the driver was loaded.";
+    GpuRowsRemappedCorrectable, "gpu_rows_remapped_correctable", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Memory rows replaced for correctable errors, over the GPU's life.";
+    GpuRowsRemappedUncorrectable, "gpu_rows_remapped_uncorrectable", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Memory rows replaced for uncorrectable errors, over the GPU's life.";
+    GpuRowRemapPending, "gpu_row_remap_pending", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "1 while a row waits for a reset of the GPU to be replaced.";
+    GpuRowRemapFailed, "gpu_row_remap_failed", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "1 when a row could not be replaced: the GPU is to be exchanged.";
+    GpuPcieReplays, "gpu_pcie_replays_total", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Packets sent again over PCIe.";
+    GpuPcieSentBytesPerSecond, "gpu_pcie_sent_bytes_per_second", Gpu, BytesPerSecond, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Bytes sent by the GPU over PCIe per second.";
+    GpuPcieReceivedBytesPerSecond, "gpu_pcie_received_bytes_per_second", Gpu, BytesPerSecond, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Bytes received by the GPU over PCIe per second.";
+    GpuNvlinkSentBytesPerSecond, "gpu_nvlink_sent_bytes_per_second", Gpu, BytesPerSecond, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Bytes sent over all NVLinks of the GPU per second.";
+    GpuNvlinkReceivedBytesPerSecond, "gpu_nvlink_received_bytes_per_second", Gpu, BytesPerSecond, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Bytes received over all NVLinks of the GPU per second.";
+    GpuGraphicsActiveRatio, "gpu_graphics_active_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which the compute or graphics engine was active (Hopper and later).";
+    GpuSmActiveRatio, "gpu_sm_active_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which a multiprocessor had work, mean of all (Hopper and later).";
+    GpuSmOccupancyRatio, "gpu_sm_occupancy_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Warps resident against the most there could be (Hopper and later).";
+    GpuTensorActiveRatio, "gpu_tensor_active_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Share of time in which tensor cores were active (Hopper and later).";
+    GpuDramActiveRatio, "gpu_dram_active_ratio", Gpu, Ratio, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Memory bandwidth used, of the bandwidth there is (Hopper and later).";
+    GpuProcesses, "gpu_processes", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "Processes that hold a compute context on the GPU.";
+    GpuRecoveryAction, "gpu_recovery_action", Gpu, One, [Uuid, Gpu, Namespace, Pod, PodUid, Container, Workload], "What the driver asks for: 0 nothing, 1 reset of the GPU, 2 reboot of the machine, 3 peer-to-peer drained, 4 drained and reset.";
 }
 
 impl Signal {
@@ -142,10 +184,14 @@ impl Signal {
         Self::ALL.iter().copied().find(|signal| signal.name() == name)
     }
 
-    /// How it is exposed: every signal is a gauge.
+    /// How it is exposed: by the conventions, what ends in `_total` is a counter and nothing else is.
     #[must_use]
     pub const fn kind(self) -> Kind {
-        Kind::Gauge
+        let name = self.name().as_bytes();
+        match name {
+            [.., b'_', b't', b'o', b't', b'a', b'l'] => Kind::Counter,
+            _ => Kind::Gauge,
+        }
     }
 
     /// Whether it is demand: what drives serving size, independent of the replicas there are.
@@ -169,5 +215,14 @@ mod tests {
             assert!(signal.help().ends_with('.'), "{}", signal.name());
         }
         assert_eq!(Signal::from_name("requests"), None);
+    }
+
+    #[test]
+    fn names_tell_kind_and_scope() {
+        assert_eq!(Signal::GpuEnergyJoules.kind(), Kind::Counter);
+        assert_eq!(Signal::MemoryTotalBytes.kind(), Kind::Gauge);
+        for signal in Signal::ALL {
+            assert_eq!(signal.scope() == Scope::Gpu, signal.name().starts_with("gpu_"), "{}", signal.name());
+        }
     }
 }

@@ -37,6 +37,18 @@ pub enum Unit {
     /// CPU cores in use.
     #[serde(rename = "cores")]
     Cores,
+    /// Watts.
+    #[serde(rename = "W")]
+    Watts,
+    /// Joules.
+    #[serde(rename = "J")]
+    Joules,
+    /// Degrees Celsius.
+    #[serde(rename = "°C")]
+    Celsius,
+    /// Hertz.
+    #[serde(rename = "Hz")]
+    Hertz,
 }
 
 impl Unit {
@@ -54,6 +66,10 @@ impl Unit {
             Self::PerSecond => "1/s",
             Self::BytesPerSecond => "B/s",
             Self::Cores => "cores",
+            Self::Watts => "W",
+            Self::Joules => "J",
+            Self::Celsius => "°C",
+            Self::Hertz => "Hz",
         }
     }
 }

@@ -95,7 +95,12 @@ impl Page {
         };
         put(&mut self.text, format_args!("# HELP {name} "));
         escape(&mut self.text, family.help, self.format == Format::OpenMetrics);
-        put(&mut self.text, format_args!("\n# TYPE {name} {}\n", family.kind.as_str()));
+        // A counter under another project's name, without the suffix that OpenMetrics asks for, has no type there.
+        let kind = match (self.format, family.kind) {
+            (Format::OpenMetrics, Kind::Counter) if name == family.name => "unknown",
+            (_, kind) => kind.as_str(),
+        };
+        put(&mut self.text, format_args!("\n# TYPE {name} {kind}\n"));
         if self.format == Format::OpenMetrics
             && let Some(unit) = unit_word(family.unit)
             && name.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_'))
@@ -169,6 +174,10 @@ const fn unit_word(unit: Unit) -> Option<&'static str> {
         Unit::Seconds => Some("seconds"),
         Unit::Bytes => Some("bytes"),
         Unit::Ratio => Some("ratio"),
+        Unit::Watts => Some("watts"),
+        Unit::Joules => Some("joules"),
+        Unit::Celsius => Some("celsius"),
+        Unit::Hertz => Some("hertz"),
         _ => None,
     }
 }
