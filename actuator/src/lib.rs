@@ -6,6 +6,7 @@
 
 mod clock;
 pub mod control;
+pub mod crds;
 pub mod gateway;
 mod http_call;
 pub mod routing;

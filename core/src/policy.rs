@@ -1,7 +1,10 @@
-//! The user's intent for one workload. The same types are the `serving:` and `training:` of `tidegate.yaml`.
+//! The user's intent for one workload. The same types are the `serving:` and `training:` of `tidegate.yaml`, and the better
+//! part of the custom resources' `spec`.
+
+mod mapping;
+mod rules;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Role;
 use crate::time::Span;
 use crate::units::Ratio;
+
+pub use mapping::{SignalHow, SignalRule};
+pub use rules::{Check, Problem, REPLICAS_LIMIT, Rule};
 
 /// Whether plans are put into effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -82,6 +88,7 @@ pub struct ForecastPolicy {
     /// Length of a forecast step.
     pub step: Span,
     /// Lengths of the seasons in the load.
+    #[schemars(length(max = 8))]
     pub seasons: Vec<Span>,
 }
 
@@ -131,6 +138,7 @@ impl Default for Scaling {
 pub struct ScheduleFloor {
     /// Days of the week; empty: every day.
     #[serde(default)]
+    #[schemars(length(max = 7))]
     pub days: Vec<Day>,
     /// Start, `HH:MM` UTC.
     pub from: ClockTime,
@@ -204,7 +212,7 @@ impl JsonSchema for ClockTime {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$" })
+        schemars::json_schema!({ "type": "string", "maxLength": 5, "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$" })
     }
 }
 
@@ -214,6 +222,7 @@ impl JsonSchema for ClockTime {
 pub struct AlertRule {
     /// Labels that the alert must bear, with these values.
     #[serde(rename = "match")]
+    #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
     /// Replicas to add to the size at the time of the alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -268,9 +277,11 @@ pub struct ServingPolicy {
     pub scaling: Scaling,
     /// Floors by the clock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub schedule: Vec<ScheduleFloor>,
     /// What alerts do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub alerts: Vec<AlertRule>,
     /// Size to fall back to when nothing has been known for long; absent: stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -355,119 +366,6 @@ impl Policy {
             Self::Training(policy) => policy.workers,
         }
     }
-}
-
-/// One thing wrong with a policy: where, and what is expected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Path within the policy, such as `replicas/min`.
-    pub path: String,
-    /// What is expected there.
-    pub text: String,
-}
-
-impl Problem {
-    fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), text: text.into() }
-    }
-}
-
-/// Most replicas that any policy may ask for: a typing error must not start a million processes.
-pub const REPLICAS_LIMIT: u32 = 10_000;
-
-impl ServingPolicy {
-    /// Everything that the types alone cannot rule out.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        let step = self.forecast.step.get();
-        let long = |season: &Span| season.get() >= step * 4;
-        let rate = self.capacity.requests_per_second;
-        let scaling = &self.scaling;
-        let checks = [
-            (self.slo.latency.get() > Duration::ZERO, "slo/latency", "must be longer than zero"),
-            (
-                self.slo.per_output_token.is_none_or(|span| span.get() > Duration::ZERO),
-                "slo/perOutputToken",
-                "must be longer than zero",
-            ),
-            ((0.5..1.0).contains(&self.slo.target.get()), "slo/target", "must be from 0.5 to below 1"),
-            (
-                rate.is_none_or(|r| r.is_finite() && r > 0.0),
-                "capacity/requestsPerSecond",
-                "must be above zero",
-            ),
-            (self.capacity.concurrency != Some(0), "capacity/concurrency", "must be at least 1"),
-            (step >= Duration::from_secs(1), "forecast/step", "must be at least 1s"),
-            (
-                self.forecast.seasons.iter().all(long),
-                "forecast/seasons",
-                "each must be at least four steps long",
-            ),
-            (scaling.step_up_max != Some(0), "scaling/stepUpMax", "must be at least 1"),
-            (scaling.step_down_max != Some(0), "scaling/stepDownMax", "must be at least 1"),
-            (
-                self.fallback.is_none_or(|n| self.replicas.clamp(n) == n),
-                "fallback",
-                "must be within replicas",
-            ),
-        ];
-        let mut found = bounds_problems("replicas", self.replicas);
-        found.extend(
-            checks.into_iter().filter(|(ok, ..)| !ok).map(|(_, path, text)| Problem::new(path, text)),
-        );
-        found.extend(self.schedule.iter().enumerate().flat_map(|(i, floor)| self.floor_problems(i, floor)));
-        found.extend(self.alerts.iter().enumerate().flat_map(|(i, rule)| rule_problems(i, rule)));
-        found
-    }
-
-    fn floor_problems(&self, index: usize, floor: &ScheduleFloor) -> Vec<Problem> {
-        let mut found = Vec::new();
-        if floor.min > self.replicas.max {
-            found.push(Problem::new(format!("schedule/{index}/min"), "must not be above replicas/max"));
-        }
-        if floor.from == floor.to {
-            found.push(Problem::new(format!("schedule/{index}/to"), "must differ from `from`"));
-        }
-        found
-    }
-}
-
-fn rule_problems(index: usize, rule: &AlertRule) -> Vec<Problem> {
-    let mut found = Vec::new();
-    if rule.add.is_some() == rule.floor.is_some() {
-        found.push(Problem::new(format!("alerts/{index}"), "needs either `add` or `floor`"));
-    }
-    if rule.labels.is_empty() {
-        found.push(Problem::new(format!("alerts/{index}/match"), "needs at least one label"));
-    }
-    found
-}
-
-impl TrainingPolicy {
-    /// Everything that the types alone cannot rule out.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut found = bounds_problems("workers", self.workers);
-        if self.gang == 0 {
-            found.push(Problem { path: "gang".into(), text: "must be at least 1".into() });
-        }
-        found
-    }
-}
-
-fn bounds_problems(name: &str, bounds: Bounds) -> Vec<Problem> {
-    let mut found = Vec::new();
-    if bounds.min > bounds.max {
-        let text = format!("must not be above {name}/max ({})", bounds.max);
-        found.push(Problem { path: format!("{name}/min"), text });
-    }
-    if bounds.max == 0 || bounds.max > REPLICAS_LIMIT {
-        found.push(Problem {
-            path: format!("{name}/max"),
-            text: format!("must be from 1 to {REPLICAS_LIMIT}"),
-        });
-    }
-    found
 }
 
 #[cfg(test)]

@@ -215,7 +215,8 @@ impl schemars::JsonSchema for Span {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$" })
+        // Bounded, so that whatever fits the pattern can also be read.
+        schemars::json_schema!({ "type": "string", "maxLength": 32, "pattern": "^([0-9]{1,9}(ms|s|m|h|d))+$" })
     }
 }
 
@@ -249,6 +250,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_span_of_the_schemas_form_can_be_read(text in "([0-9]{1,9}(ms|s|m|h|d)){1,16}") {
+            prop_assume!(text.len() <= 32);
+            prop_assert!(text.parse::<Span>().is_ok());
+        }
+
         #[test]
         fn a_span_reads_what_it_writes(millis in 0u64..1_000_000_000_000) {
             let span = Span::from(Duration::from_millis(millis));
