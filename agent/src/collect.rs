@@ -17,6 +17,8 @@ pub mod status;
 pub use agent::{Agent, AgentBuilder, AgentHandle};
 pub use container::ContainerPaths;
 pub use latest::LatestValues;
+pub use pods::targets::{Discovery, PortRef, WorkloadScrape};
+pub use pods::{ApiServer, Owners, PodSources, PodTable};
 pub use process::ProcessGroup;
 pub use reading::{Batch, Cause, Coverage, SourceName};
 pub use scrape::{ScrapeLimits, ScrapeTarget, SignalRule};

@@ -2,6 +2,7 @@
 //!
 //! Not here: forecasts, decisions and whatever acts on a workload. This crate depends on `tidegate-core` alone.
 
+mod backoff;
 pub mod clock;
 pub mod collect;
 pub mod export;

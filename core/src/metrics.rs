@@ -63,7 +63,7 @@ labels! {
     Container, "container", "Name of a container in its pod; its id while the name is not known.";
     Volume, "volume", "Name of a volume in its pod, or of the persistent volume behind it.";
     Version, "version", "Version of the program.";
-    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `container`, `volume`, `gpu`, `kernel_log`, `logs`.";
+    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `container`, `volume`, `pods`, `devices`, `gpu`, `kernel_log`, `logs`.";
     Target, "target", "Address of a scrape target.";
     Cause, "cause", "Why something failed: a closed set, never a message.";
     Outcome, "outcome", "How something ended: a closed set.";
@@ -142,6 +142,8 @@ metrics! {
     SourceUp, "tidegate_source_up", Gauge, One, [Source], "1 when the source's last reading was in time, 0 when it failed or is stuck.";
     SourceReadSeconds, "tidegate_source_read_seconds", Gauge, Seconds, [Source], "Duration of the source's last reading.";
     SourceErrors, "tidegate_source_errors_total", Counter, One, [Source, Cause], "Readings or parts of readings that failed.";
+    Pods, "tidegate_pods", Gauge, One, [], "Pods of this node that are known.";
+    PodsAge, "tidegate_pods_age_seconds", Gauge, Seconds, [], "Time since the pods of this node were last known to be all there are; 0 while each change is told.";
     ScrapeTargetUp, "tidegate_scrape_target_up", Gauge, One, [Target], "1 when the target's last scrape gave metrics.";
     ScrapeErrors, "tidegate_scrape_errors_total", Counter, One, [Target, Cause], "Scrapes, or lines of a scrape, that were refused.";
     Decisions, "tidegate_decisions_total", Counter, One, [Workload, Direction], "Plans made, by what they did to the size.";

@@ -1,5 +1,7 @@
 //! The collectors put together: which run, how often, and the handle by which the rest of the program asks them.
 
+mod joins;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +15,15 @@ use super::container::{ContainerPaths, ContainerSource};
 use super::latest::{Latest, LatestValues};
 use super::node::NodeSource;
 use super::node::filesystem::FilesystemSource;
-use super::pods::PodTable;
+use super::pods::targets::Discovery;
+use super::pods::{Owners, PodSources, PodTable};
 use super::process::{GroupProvider, ProcessGroup, ProcessSource};
 use super::reading::{Batch, BlockingSource, SourceName};
 use super::run::{Outlet, Pace, run, run_blocking};
 use super::scrape::{ScrapeLimits, ScrapeSource, ScrapeTarget};
 use super::status::{AgentStatus, StatusBoard};
 use crate::export::Registry;
+use joins::Joins;
 
 /// Batches kept for a subscriber that lags; beyond them it loses the oldest and is told so. A minute of every source at their defaults.
 const BATCHES_MAX: usize = 128;
@@ -70,6 +74,8 @@ impl Agent {
             processes: None,
             targets: None,
             containers: None,
+            pods: None,
+            discovery: None,
             limits: ScrapeLimits::default(),
             paces: Paces::default(),
             registry: Arc::new(Registry::new()),
@@ -83,6 +89,8 @@ pub struct AgentBuilder {
     processes: Option<(PathBuf, GroupProvider)>,
     targets: Option<watch::Receiver<Vec<ScrapeTarget>>>,
     containers: Option<ContainerPaths>,
+    pods: Option<PodSources>,
+    discovery: Option<watch::Receiver<Discovery>>,
     limits: ScrapeLimits,
     paces: Paces,
     registry: Arc<Registry>,
@@ -124,6 +132,20 @@ impl AgentBuilder {
     #[must_use]
     pub fn containers(mut self, paths: ContainerPaths) -> Self {
         self.containers = Some(paths);
+        self
+    }
+
+    /// Keeps the table of the node's pods, and of who has which device.
+    #[must_use]
+    pub fn pods(mut self, sources: PodSources) -> Self {
+        self.pods = Some(sources);
+        self
+    }
+
+    /// Asks pods of the table for their metrics too, by what they say and what is configured, which may change at any time.
+    #[must_use]
+    pub fn discover(mut self, discovery: watch::Receiver<Discovery>) -> Self {
+        self.discovery = Some(discovery);
         self
     }
 
@@ -170,25 +192,30 @@ impl AgentBuilder {
             let make = move || ProcessSource::new(root.clone(), Arc::clone(&groups));
             tasks.start(SourceName::Process, paces.process, make);
         }
-        let (_, table) = watch::channel(PodTable::default());
+        let joins = Joins::start(self.pods, &mut tasks);
         if let Some(paths) = self.containers {
-            let (of_volumes, volume_table) = (paths.clone(), table.clone());
-            let make = move || ContainerSource::new(paths.clone(), table.clone());
+            let (of_volumes, pods, pods_of_volumes) = (paths.clone(), joins.pods.clone(), joins.pods.clone());
+            let make = move || ContainerSource::new(paths.clone(), pods.clone());
             tasks.start(SourceName::Container, paces.container, make);
-            let make = move || VolumeSource::new(of_volumes.clone(), volume_table.clone());
+            let make = move || VolumeSource::new(of_volumes.clone(), pods_of_volumes.clone());
             tasks.start(SourceName::Volume, paces.volume, make);
         }
+        let targets = match self.discovery {
+            Some(discovery) => Some(joins.targets(self.targets, discovery, &mut tasks)),
+            None => self.targets,
+        };
         let mut tasks = tasks.running;
-        if let Some(targets) = self.targets {
+        if let Some(targets) = targets {
             let scraping = scrape(targets, self.limits, self.paces.scrape, outlet.clone(), stopped.clone());
             tasks.push(tokio::spawn(scraping));
         }
-        tasks.push(tokio::spawn(watch_own(self.registry, stopped)));
-        AgentHandle { outlet, stop, tasks }
+        tasks.push(tokio::spawn(watch_own(self.registry, joins.clone(), stopped)));
+        AgentHandle { outlet, joins, stop, tasks }
     }
 }
 
 /// The tasks of the sources, as they are started.
+#[derive(Debug)]
 struct Tasks {
     outlet: Outlet,
     stopped: watch::Receiver<bool>,
@@ -238,13 +265,16 @@ async fn scrape(
 /// How often Tidegate reads its own CPU and memory.
 const OWN_EVERY: Duration = Duration::from_secs(5);
 
-async fn watch_own(registry: Arc<Registry>, mut stop: watch::Receiver<bool>) {
+async fn watch_own(registry: Arc<Registry>, joins: Joins, mut stop: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(OWN_EVERY);
     loop {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
-            _ = ticks.tick() => super::process::own::note(&registry),
+            _ = ticks.tick() => {
+                super::process::own::note(&registry);
+                joins.tell(&registry);
+            }
         }
     }
 }
@@ -253,6 +283,7 @@ async fn watch_own(registry: Arc<Registry>, mut stop: watch::Receiver<bool>) {
 #[derive(Debug)]
 pub struct AgentHandle {
     outlet: Outlet,
+    joins: Joins,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -280,6 +311,18 @@ impl AgentHandle {
     #[must_use]
     pub fn status(&self) -> AgentStatus {
         self.outlet.board.get()
+    }
+
+    /// The pods of this node, as last told.
+    #[must_use]
+    pub fn pods(&self) -> watch::Receiver<PodTable> {
+        self.joins.pods.clone()
+    }
+
+    /// Who has which device, as last told.
+    #[must_use]
+    pub fn owners(&self) -> watch::Receiver<Arc<Owners>> {
+        self.joins.owners.clone()
     }
 
     /// Stops every source; waits for each a bounded while.

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::clock::Moment;
 use crate::collect::Cause;
 use crate::collect::node::{rate, read_text};
-use crate::collect::pods::table::{Pod, PodTable};
+use crate::collect::pods::table::{Pod, PodContainer, PodTable};
 use crate::collect::reading::{BlockingSource, Names, Reading, Samples};
 use find::Found;
 use network::PodNetwork;
@@ -51,6 +51,18 @@ impl ContainerPaths {
     fn seen(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
+}
+
+/// The pod and container that a process of the machine is in, by the pods that are known; `root` is the machine's.
+#[must_use]
+pub fn of_process<'a>(
+    root: &Path,
+    pid: u32,
+    pods: &'a PodTable,
+) -> Option<(&'a Pod, Option<&'a PodContainer>)> {
+    let place = path::of_process(&read_text(&root.join(format!("proc/{pid}/cgroup")))?)?;
+    let container = place.container.and_then(|id| pods.container(&id)).map(|(_, container)| container);
+    Some((pods.pod(&place.pod)?, container))
 }
 
 /// The cgroup filesystem of either version.

@@ -21,12 +21,24 @@ pub enum SourceName {
     Container,
     /// Volumes of the node's pods.
     Volume,
+    /// The table of the node's pods.
+    Pods,
+    /// Devices that the kubelet gave to containers.
+    Devices,
 }
 
 impl SourceName {
     /// Every source.
-    pub const ALL: [Self; 6] =
-        [Self::Node, Self::Filesystem, Self::Process, Self::Scrape, Self::Container, Self::Volume];
+    pub const ALL: [Self; 8] = [
+        Self::Node,
+        Self::Filesystem,
+        Self::Process,
+        Self::Scrape,
+        Self::Container,
+        Self::Volume,
+        Self::Pods,
+        Self::Devices,
+    ];
 
     /// The value of the `source` label.
     #[must_use]
@@ -38,6 +50,8 @@ impl SourceName {
             Self::Scrape => "scrape",
             Self::Container => "container",
             Self::Volume => "volume",
+            Self::Pods => "pods",
+            Self::Devices => "devices",
         }
     }
 }

@@ -109,12 +109,13 @@ fn a_container_is_shown_by_the_names_that_its_source_knows() {
     let names = HashMap::from([(subject("vllm"), names)]);
     latest.replace_named(Giver::Part("test"), &samples, |_| None, names);
     let page = text(&Exporter::new(Arc::default(), latest, Duration::from_secs(30)), Format::Text, 100);
-    for line in [
-        r#"tidegate_container_cpu_cores{namespace="ml",pod="chat-0",pod_uid="c9a5",container="vllm",workload=""} 1.5"#,
-        r#"tidegate_container_cpu_cores{namespace="",pod="",pod_uid="c9a5",container="4f1d",workload=""} 0.5"#,
-        r#"tidegate_pod_volume_size_bytes{namespace="",pod="",pod_uid="c9a5",volume="cache",workload=""} 8"#,
+    let (cores, size) = (Signal::ContainerCpuCores.metric_name(), Signal::PodVolumeSizeBytes.metric_name());
+    for (name, rest) in [
+        (cores, r#"{namespace="ml",pod="chat-0",pod_uid="c9a5",container="vllm",workload=""} 1.5"#),
+        (cores, r#"{namespace="",pod="",pod_uid="c9a5",container="4f1d",workload=""} 0.5"#),
+        (size, r#"{namespace="",pod="",pod_uid="c9a5",volume="cache",workload=""} 8"#),
     ] {
-        assert!(page.contains(line), "{line} is not in\n{page}");
+        assert!(page.contains(&format!("\n{name}{rest}\n")), "{name}{rest} is not in\n{page}");
     }
     assert!(!page.contains("} 9\n"), "a pod has no size, its volumes have");
 }

@@ -2,8 +2,6 @@
 //!
 //! Waits as long as it takes, with a bound on what is held: when that is full it takes no more, and the tailer stops reading.
 
-mod backoff;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use self::backoff::Backoff;
 use super::book::Book;
 use super::dead_letter::DeadLetters;
 use super::ledger::Ledger;
 use super::record::Entry;
 use super::sink::{Cause, Failure, Outcome, Sink};
+use crate::backoff::Backoff;
 use crate::clock;
 
 /// Bounds of shipping.

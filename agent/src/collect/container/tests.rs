@@ -2,7 +2,6 @@
 
 use super::volume::VolumeSource;
 use super::*;
-use crate::collect::pods::table::PodContainer;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_core::{Label, Sample, Timestamp};
@@ -268,6 +267,21 @@ fn an_older_tree_gives_what_it_has() {
     ] {
         assert_eq!(etcd(absent), None, "{}", absent.name());
     }
+}
+
+#[test]
+fn a_process_leads_to_its_pod_and_container() {
+    let root = tempfile::tempdir().unwrap();
+    let cgroup = |pid: u32, path: &str| write(root.path(), &format!("proc/{pid}/cgroup"), path);
+    cgroup(40, &format!("5:memory:/kubepods/pod{UID}/{}\n0::/\n", id('a')));
+    cgroup(39, &format!("0::/kubepods/pod{UID}/{}\n", id('f')));
+    cgroup(7, "0::/system.slice/sshd.service\n");
+    let pods = known([chat()]).borrow().clone();
+    let of = |pid| of_process(root.path(), pid, &pods);
+    let (pod, container) = of(40).unwrap();
+    assert_eq!((pod.uid.as_str(), container.unwrap().name.as_str()), (UID, "vllm"));
+    assert!(of(39).unwrap().1.is_none(), "the sandbox is no container of the pod's list");
+    assert!(of(7).is_none() && of(8).is_none());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How long to wait before something is sent again. Seeded, so that a test repeats; jittered, so that a fleet does not march in step.
+//! How long to wait before something is tried again. Seeded, so that a test repeats; jittered, so that a fleet does not march in step.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const DOUBLINGS_MAX: u32 = 20;
 
 /// Waits that double up to a bound, each between half and all of its size.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     attempt: u32,
@@ -18,24 +18,24 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(min: Duration, max: Duration, seed: u64) -> Self {
+    pub(crate) fn new(min: Duration, max: Duration, seed: u64) -> Self {
         Self { min, max, attempt: 0, jitter: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let whole = self.min.saturating_mul(1 << self.attempt.min(DOUBLINGS_MAX)).min(self.max);
         self.attempt = self.attempt.saturating_add(1);
         whole.mul_f64(self.jitter.random_range(0.5..=1.0))
     }
 
     /// How many waits there were since the last success.
-    pub(super) const fn attempt(&self) -> u32 {
+    pub(crate) const fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// Starts over after a success.
-    pub(super) const fn reset(&mut self) {
+    pub(crate) const fn reset(&mut self) {
         self.attempt = 0;
     }
 }
