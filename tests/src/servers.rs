@@ -10,6 +10,7 @@ use std::time::Duration;
 mod certificates;
 mod chromium;
 mod elasticsearch;
+pub mod kubernetes;
 mod program;
 mod prometheus;
 mod tidegate;
@@ -76,12 +77,17 @@ pub fn https(ca: &[u8]) -> reqwest::Client {
 }
 
 fn http_options() -> reqwest::ClientBuilder {
-    static CLIENT_OPTIONS: OnceLock<()> = OnceLock::new();
-    CLIENT_OPTIONS.get_or_init(|| {
+    crypto();
+    reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT)
+}
+
+/// Says once with what TLS works in this process.
+fn crypto() {
+    static SAID: OnceLock<()> = OnceLock::new();
+    SAID.get_or_init(|| {
         // Somebody else in this process may have installed the same one before.
         rustls::crypto::ring::default_provider().install_default().ok();
     });
-    reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT)
 }
 
 #[cfg(test)]

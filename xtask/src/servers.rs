@@ -61,6 +61,21 @@ pub(crate) const SERVERS: &[Server] = &[
         source: Some("grafana-schema"),
         build: grafana_schema,
     },
+    Server {
+        name: "kubernetes",
+        version: "1.36.3",
+        tools: &[Tool::Go],
+        source: Some("kubernetes"),
+        build: kubernetes,
+    },
+    Server { name: "kwok", version: "0.8.0", tools: &[Tool::Go], source: None, build: kwok },
+];
+
+/// What kwok does with nodes, and with pods that are deleted; what it does with pods that start is for the tests to say.
+const KWOK_STAGES: [&str; 3] = [
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-delete.yaml",
 ];
 
 /// Prepares the servers named, or all; whether all could be had.
@@ -167,22 +182,83 @@ fn elasticsearch(server: &Server, staging: &Path) -> Result<()> {
 
 fn prometheus(_: &Server, staging: &Path) -> Result<()> {
     let commands = ["prometheus", "promtool"].map(|c| format!("github.com/prometheus/prometheus/cmd/{c}"));
-    go_build("prometheus", &commands, staging)
+    go_build("prometheus", &commands, &[], staging)
 }
 
 fn grafana_schema(_: &Server, staging: &Path) -> Result<()> {
-    go_build("grafana-schema", &[".".to_owned()], staging)
+    go_build("grafana-schema", &[".".to_owned()], &[], staging)
 }
 
-/// Builds packages from the module in a folder of `tests/servers/` into `bin/`.
-fn go_build(folder: &str, packages: &[String], staging: &Path) -> Result<()> {
-    let bin = staging.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("failed to create {}", bin.display()))?;
+fn kubernetes(server: &Server, staging: &Path) -> Result<()> {
+    let (major, minor) = major_and_minor(server.version)?;
+    // Clients refuse a server that does not say its version, and the module does not know it.
+    let version = "k8s.io/component-base/version.git";
+    let variables = [
+        format!("{version}Version=v{}", server.version),
+        format!("{version}Major={major}"),
+        format!("{version}Minor={minor}"),
+    ];
+    go_build("kubernetes", &[".".to_owned()], &variables, staging)
+}
+
+fn kwok(server: &Server, staging: &Path) -> Result<()> {
+    let module = "sigs.k8s.io/kwok";
+    go_install(module, &["kwok"], server, staging)?;
+    let mut download = Command::new("go");
+    download.current_dir(staging).args(["mod", "download", "-json"]);
+    let output =
+        download.arg(format!("{module}@v{}", server.version)).output().context("failed to run go")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    anyhow::ensure!(output.status.success(), "go mod download of {module} failed: {said}");
+    let answer: serde_json::Value =
+        serde_json::from_str(&said).context("go mod download did not answer in JSON")?;
+    let dir = answer["Dir"].as_str().context("go mod download names no directory")?;
+    let stages = staging.join("stages");
+    fs::create_dir(&stages).with_context(|| format!("failed to create {}", stages.display()))?;
+    for path in KWOK_STAGES {
+        let file = Path::new(dir).join("kustomize/stage").join(path);
+        let copy = stages.join(file.file_name().context("a stage is a file")?);
+        // Written and not copied: files of the module cache are read-only.
+        let text = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        fs::write(&copy, text).with_context(|| format!("failed to write {}", copy.display()))?;
+    }
+    Ok(())
+}
+
+fn major_and_minor(version: &str) -> Result<(&str, &str)> {
+    let mut parts = version.split('.');
+    parts.next().zip(parts.next()).with_context(|| format!("{version} has no minor version"))
+}
+
+/// Builds packages from the module in a folder of `tests/servers/` into `bin/`; `variables` (`PACKAGE.NAME=VALUE`) are set in them.
+fn go_build(folder: &str, packages: &[String], variables: &[String], staging: &Path) -> Result<()> {
     let mut command = Command::new("go");
     command.current_dir(source_dir(folder)).env("CGO_ENABLED", "0");
+    command.args(["build", "-trimpath", &linker_flags(variables), "-o"]);
     // The slash makes `go build` put each program under its own name.
-    command.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(bin.join("")).args(packages);
+    command.arg(bin(staging)?.join("")).args(packages);
     must_succeed(&mut command)
+}
+
+/// Builds commands of a published module into `bin/`, with the versions of its dependencies that it names itself.
+fn go_install(module: &str, commands: &[&str], server: &Server, staging: &Path) -> Result<()> {
+    let mut command = Command::new("go");
+    command.current_dir(staging).env("CGO_ENABLED", "0").env("GOBIN", bin(staging)?);
+    command.args(["install", "-trimpath", &linker_flags(&[])]);
+    command.args(commands.iter().map(|name| format!("{module}/cmd/{name}@v{}", server.version)));
+    must_succeed(&mut command)
+}
+
+/// Without symbols and debugging information: they would be most of the size.
+fn linker_flags(variables: &[String]) -> String {
+    let set = variables.iter().map(|variable| format!(" -X {variable}"));
+    format!("-ldflags=-s -w{}", set.collect::<String>())
+}
+
+fn bin(staging: &Path) -> Result<PathBuf> {
+    let bin = staging.join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("failed to create {}", bin.display()))?;
+    Ok(bin)
 }
 
 #[cfg(test)]
@@ -204,6 +280,14 @@ mod tests {
         let before = checksum(dir.path()).unwrap();
         fs::write(dir.path().join("main.go"), "b").unwrap();
         assert_ne!(before, checksum(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn variables_of_a_go_program_are_set_when_it_is_linked() {
+        assert_eq!(linker_flags(&[]), "-ldflags=-s -w");
+        assert_eq!(linker_flags(&["a.b=1".into(), "a.c=2".into()]), "-ldflags=-s -w -X a.b=1 -X a.c=2");
+        assert_eq!(major_and_minor("1.36.3").unwrap(), ("1", "36"));
+        assert!(major_and_minor("1").is_err());
     }
 
     #[test]

@@ -97,6 +97,15 @@ pub(crate) const SUITES: &[Suite] = &[
         minutes_max: 10,
     },
     Suite {
+        name: "cluster",
+        about: "a real Kubernetes control plane with simulated nodes",
+        kind: Kind::FilesWithBinary,
+        servers: &["kubernetes", "kwok"],
+        packages: &[],
+        threads: 1,
+        minutes_max: 30,
+    },
+    Suite {
         name: "image",
         about: "the Dockerfile really builds and its image runs; the systemd unit verifies",
         kind: Kind::FilesWithBinary,

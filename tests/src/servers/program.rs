@@ -70,6 +70,15 @@ impl Program {
         self.child.try_wait().expect("a child can be waited for")
     }
 
+    /// For waits that are in vain once it has ended.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn must_run(&mut self) {
+        let ended = self.ended();
+        assert!(ended.is_none(), "{} ended with {ended:?}: {}", self.name, self.errors());
+    }
+
     /// What it has written to standard output so far.
     #[must_use]
     pub fn output(&self) -> String {

@@ -1,0 +1,8 @@
+//! A real control plane, with simulated nodes where pods are to run.
+//!
+//! One program for all of it: linking several of them takes longer than running them. Elsewhere: pods that really run.
+
+mod autoscaler;
+mod control_plane;
+mod objects;
+mod simulated_nodes;
