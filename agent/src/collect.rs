@@ -21,5 +21,5 @@ pub use pods::targets::{Discovery, PortRef, WorkloadScrape};
 pub use pods::{ApiServer, Owners, PodSources, PodTable};
 pub use process::ProcessGroup;
 pub use reading::{Batch, Cause, Coverage, SourceName};
-pub use scrape::{ScrapeLimits, ScrapeTarget, SignalRule};
+pub use scrape::{Objective, ScrapeLimits, ScrapeTarget, SignalRule};
 pub use status::{AgentStatus, SourceStatus, TargetStatus};

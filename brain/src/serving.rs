@@ -38,6 +38,8 @@ const MISSES_KEPT_MAX: usize = 512;
 /// Replicas lost within this are told of in a decision.
 const LOSSES_WINDOW: Duration = Duration::from_secs(60);
 const LOSSES_KEPT_MAX: usize = 256;
+/// An objective that has not been measured for this long, while requests are answered, is not going to be.
+const UNMEASURED: Duration = Duration::from_secs(30);
 /// Capacity is learned from a size that has been steady for this long: before, a backlog of an earlier size is worked off.
 const STEADY: Duration = Duration::from_secs(10);
 /// What is added to the lead time before a new replica takes its share; as in the decision.
@@ -69,6 +71,8 @@ pub(crate) struct Serving {
     misses: VecDeque<(Timestamp, Misses)>,
     losses: VecDeque<(Timestamp, u32)>,
     steady: Option<(u32, Timestamp)>,
+    /// Since when requests are answered and nobody tells how many of them were in time.
+    unmeasured: Option<Timestamp>,
 }
 
 impl Serving {
@@ -100,6 +104,7 @@ impl Serving {
             misses: VecDeque::new(),
             losses: VecDeque::new(),
             steady: None,
+            unmeasured: None,
             ingredients: Ingredients::default(),
             policy,
         }
@@ -153,6 +158,11 @@ impl Serving {
     }
 
     fn count_misses(&mut self, at: Timestamp, flow: Flow) {
+        if flow.missed.is_some() {
+            self.unmeasured = None;
+        } else if flow.completed > 0.0 {
+            self.unmeasured.get_or_insert(at);
+        }
         if let (Some(ended), Some(missed)) = (flow.ended, flow.missed) {
             self.misses.push_back((at, Misses { ended, missed }));
         }
@@ -196,6 +206,7 @@ impl Serving {
             in_flight: reading(last.in_flight),
             queued: reading(last.queued),
             misses: (!self.misses.is_empty()).then_some(sum),
+            slo_unmeasurable: self.unmeasured.is_some_and(|since| now.since(since) >= UNMEASURED),
             lost: self.losses.iter().map(|(_, n)| n).fold(0, |sum, n| n.saturating_add(sum)),
             crash_loop: last.crash_loop,
         }

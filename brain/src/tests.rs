@@ -125,6 +125,25 @@ fn without_history_it_follows_what_it_sees_and_says_that_it_has_no_forecast() {
 }
 
 #[test]
+fn an_objective_that_nobody_measures_is_unmeasurable_and_not_fine() {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), History::default());
+    let mut told = |seconds: std::ops::Range<i64>, missed: Option<f64>| {
+        for second in seconds {
+            let mut seen = look(second, size(2));
+            seen.flow = seen.flow.map(|flow| Flow { ended: missed.map(|_| flow.completed), missed, ..flow });
+            brain.ingest(Event::Seen(seen));
+        }
+        let now = brain.seen().expect("it was told").at;
+        let (plan, _) = brain.tick(now, None);
+        (plan.has(ReasonCode::SloUnmeasurable), brain.observed(now).and_then(|seen| seen.misses))
+    };
+    assert!(!told(0..10, None).0, "histograms may come a little after the counters");
+    let (unmeasurable, misses) = told(10..60, None);
+    assert!(unmeasurable && misses.is_none(), "no misses known, which is not none missed");
+    assert!(!told(60..61, Some(0.0)).0);
+}
+
+#[test]
 fn with_forecasting_off_it_never_forecasts() {
     let mut policy = serving();
     policy.forecast.enabled = false;

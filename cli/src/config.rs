@@ -7,6 +7,6 @@ mod yaml;
 
 pub(crate) use check::{ConfigError, Loaded, load};
 pub(crate) use file::{
-    CheckpointHook, Config, Elasticsearch, Gateway, Metrics, Pool, Process, ScrapeHow, Sink, Workload,
+    CheckpointHook, Config, Elasticsearch, Gateway, Metrics, Pool, Process, Sink, Workload,
 };
 pub(crate) use find::{find, usual_places};

@@ -65,6 +65,7 @@ labels! {
     Version, "version", "Version of the program.";
     Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `container`, `volume`, `pods`, `devices`, `gpu`, `kernel_log`, `logs`.";
     Target, "target", "Address of a scrape target.";
+    Runtime, "runtime", "Name of a serving runtime in the catalogue.";
     Cause, "cause", "Why something failed: a closed set, never a message.";
     Outcome, "outcome", "How something ended: a closed set.";
     Direction, "direction", "`up`, `down` or `hold`.";
@@ -145,6 +146,7 @@ metrics! {
     Pods, "tidegate_pods", Gauge, One, [], "Pods of this node that are known.";
     PodsAge, "tidegate_pods_age_seconds", Gauge, Seconds, [], "Time since the pods of this node were last known to be all there are; 0 while each change is told.";
     ScrapeTargetUp, "tidegate_scrape_target_up", Gauge, One, [Target], "1 when the target's last scrape gave metrics.";
+    ScrapeTargetRuntime, "tidegate_scrape_target_runtime", Gauge, One, [Target, Runtime], "Always 1: the target's page has metrics of this runtime.";
     ScrapeErrors, "tidegate_scrape_errors_total", Counter, One, [Target, Cause], "Scrapes, or lines of a scrape, that were refused.";
     Decisions, "tidegate_decisions_total", Counter, One, [Workload, Direction], "Plans made, by what they did to the size.";
     DecisionSeconds, "tidegate_decision_seconds", Gauge, Seconds, [], "Duration of the last round of decisions over all workloads.";

@@ -97,6 +97,9 @@ pub struct Observed {
     pub queued: Option<Reading>,
     /// Requests that ended within the last 15 s or so.
     pub misses: Option<Misses>,
+    /// Requests are counted, but for a while nobody has told how many of them are in time.
+    #[serde(default)]
+    pub slo_unmeasurable: bool,
     /// Replicas that ended by themselves within the last minute.
     pub lost: u32,
     /// Replicas end again and again soon after their start.

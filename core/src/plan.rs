@@ -15,6 +15,7 @@ pub enum ReasonCode {
     DemandFromConcurrency,
     DemandStale,
     DemandUnknown,
+    SloUnmeasurable,
     ForeignWrite,
     ReplicaLost,
     CapacityUnknown,
@@ -65,6 +66,9 @@ impl ReasonCode {
             Self::DemandStale => "nothing fresh is known; the size is held",
             Self::DemandUnknown => {
                 "nothing has been known for long; the size is held at the fallback or above"
+            }
+            Self::SloUnmeasurable => {
+                "requests are counted, but not how long each takes: whether they are in time is unknown"
             }
             Self::ForeignWrite => "somebody else set the size; it is respected for a while",
             Self::ReplicaLost => "a replica ended by itself lately and is being replaced",

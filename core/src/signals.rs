@@ -89,6 +89,22 @@ signals! {
     LatencyP50, "latency_p50_seconds", Workload, Seconds, [Workload], "Median time from arrival to answer.";
     LatencyP95, "latency_p95_seconds", Workload, Seconds, [Workload], "95th percentile of the time from arrival to answer.";
     LatencyP99, "latency_p99_seconds", Workload, Seconds, [Workload], "99th percentile of the time from arrival to answer.";
+    LatencyMean, "latency_mean_seconds", Workload, Seconds, [Workload], "Mean time from arrival to answer; alone it says nothing of the objective.";
+    FirstTokenP50, "time_to_first_token_p50_seconds", Workload, Seconds, [Workload], "Median time from arrival to the first output token.";
+    FirstTokenP95, "time_to_first_token_p95_seconds", Workload, Seconds, [Workload], "95th percentile of the time from arrival to the first output token.";
+    FirstTokenP99, "time_to_first_token_p99_seconds", Workload, Seconds, [Workload], "99th percentile of the time from arrival to the first output token.";
+    PerTokenP50, "time_per_output_token_p50_seconds", Workload, Seconds, [Workload], "Median over requests of the mean time between output tokens after the first.";
+    PerTokenP95, "time_per_output_token_p95_seconds", Workload, Seconds, [Workload], "95th percentile over requests of the mean time between output tokens after the first.";
+    PerTokenP99, "time_per_output_token_p99_seconds", Workload, Seconds, [Workload], "99th percentile over requests of the mean time between output tokens after the first.";
+    PerTokenMean, "time_per_output_token_mean_seconds", Workload, Seconds, [Workload], "Mean time between output tokens after the first.";
+    InterTokenP50, "inter_token_latency_p50_seconds", Workload, Seconds, [Workload], "Median over output tokens of the time since the token before.";
+    InterTokenP95, "inter_token_latency_p95_seconds", Workload, Seconds, [Workload], "95th percentile over output tokens of the time since the token before.";
+    InterTokenP99, "inter_token_latency_p99_seconds", Workload, Seconds, [Workload], "99th percentile over output tokens of the time since the token before.";
+    QueueWaitMean, "queue_wait_mean_seconds", Workload, Seconds, [Workload], "Mean time that a request waits in the server before it is worked on.";
+    BatchSizeMean, "batch_size_mean", Workload, One, [Workload], "Mean number of requests that the model works on at once.";
+    KvUtilisation, "kv_utilisation_ratio", Workload, Ratio, [Workload], "Share of the memory for attention keys and values that is taken; mean over replicas.";
+    PrefixCacheHits, "prefix_cache_hit_ratio", Workload, Ratio, [Workload], "Share of prompt tokens, or blocks of them, found in the prefix cache.";
+    PreemptionsPerSecond, "preemptions_per_second", Workload, PerSecond, [Workload], "Requests per second that lost their place in the batch for want of memory for keys and values.";
     SloMissesPerSecond, "slo_misses_per_second", Workload, RequestsPerSecond, [Workload], "Requests per second that ended outside the objective, drops included.";
     ReplicasWanted, "replicas_wanted", Workload, One, [Workload], "Replicas that the last plan in force asks for.";
     ReplicasReady, "replicas_ready", Workload, One, [Workload], "Replicas that take requests, or workers that take part in steps.";
@@ -198,6 +214,23 @@ impl Signal {
     #[must_use]
     pub const fn is_demand(self) -> bool {
         matches!(self, Self::RequestsPerSecond | Self::PromptTokensPerSecond | Self::OutputTokensPerSecond)
+    }
+
+    /// Whether a workload's value is the sum over its replicas, so that one that is missing is missing in it. Means and quantiles
+    /// are not, nor is what all replicas do together.
+    #[must_use]
+    pub const fn is_sum_over_replicas(self) -> bool {
+        self.is_demand()
+            || matches!(
+                self,
+                Self::CompletionsPerSecond
+                    | Self::ErrorsPerSecond
+                    | Self::SloMissesPerSecond
+                    | Self::InFlight
+                    | Self::Queued
+                    | Self::PreemptionsPerSecond
+                    | Self::SamplesPerSecond
+            )
     }
 }
 

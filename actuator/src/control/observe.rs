@@ -87,6 +87,7 @@ impl Observer {
         };
         seen.in_flight = read(Signal::InFlight).map(|(value, _)| value);
         seen.queued = read(Signal::Queued).map(|(value, _)| value);
+        seen.kv_utilisation = read(Signal::KvUtilisation).map(|(value, _)| value);
         let Some((rate, at)) = read(Signal::RequestsPerSecond) else { return };
         let last = self.scraped.replace(at);
         let Some(window) = last.map(|last| at.since(last)).filter(|window| !window.is_zero()) else { return };
@@ -94,6 +95,7 @@ impl Observer {
         let completed = read(Signal::CompletionsPerSecond).map_or(rate, |(value, _)| value);
         let missed = read(Signal::SloMissesPerSecond).map(|(value, _)| amount(value));
         let tokens = read(Signal::PromptTokensPerSecond).zip(read(Signal::OutputTokensPerSecond));
+        let per_output_token_s = read(Signal::PerTokenMean).map(|(value, _)| value);
         seen.flow = Some(Flow {
             window,
             arrivals: amount(rate),
@@ -103,7 +105,7 @@ impl Observer {
             tokens: tokens.map(|((prompt, _), (output, _))| Tokens {
                 prompt: amount(prompt),
                 output: amount(output),
-                per_output_token_s: None,
+                per_output_token_s,
             }),
         });
     }

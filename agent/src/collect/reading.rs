@@ -169,6 +169,14 @@ impl Coverage {
     pub const fn is_whole(self) -> bool {
         self.answered >= self.of
     }
+
+    /// A sum over the targets that answered, as that of all of them: those that are missing are taken to be like the others.
+    /// `None` when fewer than half answered: what is known then says little of the rest.
+    #[must_use]
+    pub fn whole(self, sum: f64) -> Option<f64> {
+        let is_half = self.answered > 0 && self.answered.saturating_mul(2) >= self.of;
+        is_half.then(|| sum * f64::from(self.of.max(self.answered)) / f64::from(self.answered))
+    }
 }
 
 /// What a subject is called by those who know more than its id: the labels of its metrics that do not stand in the subject.

@@ -1,7 +1,8 @@
 //! Metrics that the workloads expose themselves: asked for, read, mapped to signals, put together per workload.
 //!
 //! Every target has its own deadline and no round waits for it longer than a second, so that one that hangs is late alone. A target that does not answer makes its part
-//! unknown: what is told of the workload says from how many of how many targets it is; when none answered, nothing is told.
+//! unknown: a sum over the workload takes it to be like the others, and says from how many of how many targets it is; when less
+//! than half answered, there is no sum, and when none did, nothing is told.
 
 mod client;
 pub mod map;
@@ -22,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use page::ScrapeLimits;
-pub use rules::{How, RuleError, SignalRule};
+pub use rules::{How, RuleError, Runtime, SignalRule, catalogue};
 
 use crate::clock::Moment;
 use crate::collect::reading::{Cause, Reading};
@@ -38,6 +39,16 @@ const PAGES_AT_ONCE: usize = 64;
 /// A round waits this long for its targets, so that a slow one does not hold up what the others say.
 const ROUND_MAX: Duration = Duration::from_secs(1);
 
+/// Which requests are in time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Objective {
+    /// A request is in time when it is answered within this many seconds; where `per_output_token_seconds` is given, when its
+    /// first token is.
+    pub latency_seconds: f64,
+    /// Mean seconds between a request's tokens that one in time does not exceed.
+    pub per_output_token_seconds: Option<f64>,
+}
+
 /// One replica to ask for its metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScrapeTarget {
@@ -49,8 +60,10 @@ pub struct ScrapeTarget {
     pub url: String,
     /// The user's own rules; they come before the catalogue's.
     pub rules: Vec<SignalRule>,
-    /// The workload's limit on latency, in seconds; with it, misses are told.
-    pub latency_limit_seconds: Option<f64>,
+    /// Labels that a series must bear with these values, if it bears them at all; for one of several models in a server.
+    pub select: BTreeMap<String, String>,
+    /// The workload's objective; with it, misses are told.
+    pub objective: Option<Objective>,
     /// How long a scrape may take, waiting for its turn included.
     pub deadline: Duration,
 }
@@ -80,7 +93,10 @@ impl Slot {
     fn new(target: ScrapeTarget) -> Self {
         Self {
             status: Self::new_status(&target),
-            known: Some(Known { rules: Rules::new(&target.rules, rules::catalogue()), before: None }),
+            known: Some(Known {
+                rules: Rules::new(&target.rules, &target.select, rules::catalogue()),
+                before: None,
+            }),
             target,
         }
     }
@@ -91,7 +107,7 @@ impl Slot {
             name: target.name.clone(),
             up: false,
             causes: BTreeMap::new(),
-            runtime: None,
+            runtimes: Vec::new(),
         }
     }
 }
@@ -231,12 +247,11 @@ async fn ask(
             status.up = end.series > 0;
             status.causes = end.causes;
             let snapshot = intake.finish(now, end.cut);
-            let parts =
-                rate::parts(&known.rules, known.before.as_ref(), &snapshot, target.latency_limit_seconds);
+            let parts = rate::parts(&known.rules, known.before.as_ref(), &snapshot, target.objective);
             if !parts.known {
                 status.causes.insert(Cause::NothingKnown, 1);
             }
-            status.runtime.clone_from(&parts.runtime);
+            status.runtimes.clone_from(&parts.runtimes);
             known.before = Some(snapshot);
             Some(parts)
         }

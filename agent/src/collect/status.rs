@@ -35,8 +35,8 @@ pub struct TargetStatus {
     pub up: bool,
     /// What went wrong in the last scrape, and how often: lines for what stands in lines. A target may be up and have causes.
     pub causes: BTreeMap<Cause, u64>,
-    /// The runtime whose metrics the page was found to have.
-    pub runtime: Option<String>,
+    /// The runtimes whose metrics the page was found to have: more than one where they are nested, such as vLLM in Ray Serve.
+    pub runtimes: Vec<String>,
 }
 
 /// How all of it fares.
@@ -115,12 +115,24 @@ impl StatusBoard {
         }
     }
 
+    /// Which runtimes the target's page has metrics of; those that it had before and has no more are taken off.
+    fn tell_runtimes(&self, target: &TargetStatus) {
+        let before = self.lock().targets.iter().find(|before| before.name == target.name).cloned();
+        let gone = before.into_iter().flat_map(|before| before.runtimes);
+        let gone = gone.filter(|name| !target.runtimes.contains(name)).map(|name| (name, None));
+        for (name, value) in gone.chain(target.runtimes.iter().map(|name| (name.clone(), Some(1.0)))) {
+            let labels = [(Label::Target, target.name.as_str()), (Label::Runtime, name.as_str())];
+            self.registry.gauge(Metric::ScrapeTargetRuntime, &labels).set(value);
+        }
+    }
+
     /// A round of scrapes ended. Targets that are gone are forgotten.
     pub fn scraped(&self, targets: Vec<TargetStatus>) {
         for target in &targets {
             let name = (Label::Target, target.name.as_str());
             let up = self.registry.gauge(Metric::ScrapeTargetUp, &[name]);
             up.set(Some(f64::from(u8::from(target.up))));
+            self.tell_runtimes(target);
             for (cause, count) in &target.causes {
                 let errors =
                     self.registry.counter(Metric::ScrapeErrors, &[name, (Label::Cause, cause.as_str())]);

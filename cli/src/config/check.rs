@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use serde_json::Value;
-use tidegate_core::{Signal, WorkloadId};
+use tidegate_core::WorkloadId;
 
 use super::file::{Config, Sink, Workload};
 use super::yaml::{Document, Position, escape};
@@ -224,9 +224,13 @@ fn workload_faults(workload: &Workload) -> Vec<(String, String)> {
         faults.push(("/metrics/urls".into(), "needed by a workload without `process`".into()));
     }
     for (i, rule) in metrics.rules.iter().enumerate() {
-        if Signal::from_name(&rule.signal).is_none() {
-            let text = format!("unknown signal `{}`; see `docs/signals.md`", rule.signal);
-            faults.push((format!("/metrics/rules/{i}/signal"), text));
+        match rule.rule().map(|rule| rule.check()) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => faults.push((format!("/metrics/rules/{i}"), error.to_string())),
+            None => {
+                let text = format!("unknown signal `{}`; see `docs/signals.md`", rule.signal);
+                faults.push((format!("/metrics/rules/{i}/signal"), text));
+            }
         }
     }
     faults

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidegate_core::{ServingPolicy, Span, TrainingPolicy};
+use tidegate_agent::collect::scrape::{How, SignalRule};
+use tidegate_core::{ServingPolicy, Signal, Span, TrainingPolicy};
 
 /// Everything that `tidegate up` is told.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -239,7 +240,11 @@ pub(crate) struct Metrics {
     /// Time between two scrapes; of several workloads, the shortest counts for all.
     #[serde(default = "Metrics::every_default")]
     pub(crate) every: Span,
-    /// Which families are which signals, beyond those that Tidegate knows.
+    /// Where a page tells of several models or deployments: the labels that are this workload's, such as `{model_name: chat}`. A sample
+    /// that bears one of them with another value does not count; one that bears none of them does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) select: BTreeMap<String, String>,
+    /// Which families are which signals, beyond those that Tidegate knows; see `docs/runtimes.md`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) rules: Vec<Scrape>,
 }
@@ -256,7 +261,13 @@ impl Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { path: Self::path_default(), urls: Vec::new(), every: Self::every_default(), rules: Vec::new() }
+        Self {
+            path: Self::path_default(),
+            urls: Vec::new(),
+            every: Self::every_default(),
+            select: BTreeMap::new(),
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -264,15 +275,47 @@ impl Default for Metrics {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scrape {
-    /// Name of the family.
+    /// Name of the family as it stands on the page, `_total` included; of a histogram, without `_bucket`.
     pub(crate) family: String,
-    /// Labels that its samples must bear.
+    /// Labels that its samples must bear. A value may end in `*`, and a bar stands between alternatives.
     #[serde(default, rename = "match", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+    /// Labels that its samples must not bear, written alike.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) except: BTreeMap<String, String>,
     /// Name of the signal, as in the catalogue.
     pub(crate) signal: String,
     /// How samples become a reading.
     pub(crate) how: ScrapeHow,
+    /// The family that `counter_ratio` divides by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) per: Option<String>,
+    /// Factor from the family's unit to the signal's: 0.001 for milliseconds.
+    #[serde(default = "Scrape::scale_default")]
+    pub(crate) scale: f64,
+    /// Adds to what the rules before it say of the signal; else it stands in for them where they say nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) adds: bool,
+}
+
+impl Scrape {
+    const fn scale_default() -> f64 {
+        1.0
+    }
+
+    /// The rule; `None` when the catalogue has no such signal.
+    pub(crate) fn rule(&self) -> Option<SignalRule> {
+        Some(SignalRule {
+            family: self.family.clone(),
+            labels: self.labels.clone(),
+            except: self.except.clone(),
+            signal: Signal::from_name(&self.signal)?,
+            how: self.how.into(),
+            per: self.per.clone(),
+            scale: self.scale,
+            adds: self.adds,
+        })
+    }
 }
 
 /// How samples become a reading.
@@ -285,6 +328,26 @@ pub(crate) enum ScrapeHow {
     GaugeMean,
     /// Rate of a counter, summed.
     CounterRate,
+    /// Rate of a counter, summed over a replica's samples; mean over replicas: for what they do together, such as training steps.
+    CounterRateMean,
+    /// Growth of a counter over that of another, `per`: a mean, or a share.
+    CounterRatio,
+    /// A histogram: all quantiles and the mean of a latency, the mean of another duration, the rate of events for a rate, the sum of
+    /// the values per second for tokens.
+    Histogram,
+}
+
+impl From<ScrapeHow> for How {
+    fn from(how: ScrapeHow) -> Self {
+        match how {
+            ScrapeHow::GaugeSum => Self::GaugeSum,
+            ScrapeHow::GaugeMean => Self::GaugeMean,
+            ScrapeHow::CounterRate => Self::CounterRate,
+            ScrapeHow::CounterRateMean => Self::CounterRateMean,
+            ScrapeHow::CounterRatio => Self::CounterRatio,
+            ScrapeHow::Histogram => Self::Histogram,
+        }
+    }
 }
 
 /// How training is asked for a checkpoint.

@@ -129,10 +129,11 @@ fn mode(brain: &Brain) -> String {
 }
 
 /// Reasons that are conditions as long as they take part in every plan.
-const TELLING: [(ReasonCode, Severity); 14] = [
+const TELLING: [(ReasonCode, Severity); 15] = [
     (ReasonCode::DemandStale, Severity::Warning),
     (ReasonCode::DemandUnknown, Severity::Error),
     (ReasonCode::DemandFromConcurrency, Severity::Info),
+    (ReasonCode::SloUnmeasurable, Severity::Warning),
     (ReasonCode::ForeignWrite, Severity::Warning),
     (ReasonCode::CapacityUnknown, Severity::Warning),
     (ReasonCode::ReplicaLost, Severity::Warning),

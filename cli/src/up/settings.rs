@@ -1,5 +1,6 @@
 //! What `up` runs: the command line laid over the configuration, with every default filled in.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,12 +9,12 @@ use anyhow::Context;
 use tidegate_actuator::control::DemandSource;
 use tidegate_actuator::training::CheckpointHook;
 use tidegate_actuator::{GatewaySpec, ProcessSpec, Readiness};
-use tidegate_agent::collect::SignalRule;
-use tidegate_core::{Policy, Signal, WorkloadId};
+use tidegate_agent::collect::{Objective, SignalRule};
+use tidegate_core::{Policy, WorkloadId};
 
 use crate::api::{Listen, TlsFiles};
 use crate::args::{Signals, UpArgs};
-use crate::config::{self, Config, Elasticsearch, Metrics, Process, ScrapeHow, Sink, Workload};
+use crate::config::{self, Config, Elasticsearch, Metrics, Process, Sink, Workload};
 use crate::{Usage, check};
 
 use super::demo::Demo;
@@ -64,7 +65,8 @@ pub(super) struct Scraped {
     pub(super) path: String,
     pub(super) urls: Vec<String>,
     pub(super) rules: Vec<SignalRule>,
-    pub(super) latency_limit_seconds: Option<f64>,
+    pub(super) select: BTreeMap<String, String>,
+    pub(super) objective: Option<Objective>,
     pub(super) every: Duration,
 }
 
@@ -178,8 +180,11 @@ fn setting(workload: &Workload, data: &Path, no_forecast: bool) -> anyhow::Resul
         objective: serving.map(|policy| policy.slo.latency.get()),
         ..GatewaySpec::new(id.clone(), gateway.listen)
     });
-    let limit = serving.map(|policy| policy.slo.latency.get().as_secs_f64());
-    let metrics = workload.metrics.as_ref().map(|metrics| scraped(metrics, limit)).transpose()?;
+    let objective = serving.map(|policy| Objective {
+        latency_seconds: policy.slo.latency.get().as_secs_f64(),
+        per_output_token_seconds: policy.slo.per_output_token.map(|limit| limit.get().as_secs_f64()),
+    });
+    let metrics = workload.metrics.as_ref().map(|metrics| scraped(metrics, objective)).transpose()?;
     let hook =
         |hook: &config::CheckpointHook| (CheckpointHook { path: hook.path.clone() }, hook.timeout.get());
     let checkpoint = workload.checkpoint.as_ref().map(hook);
@@ -215,18 +220,10 @@ fn process_spec(id: &WorkloadId, process: &Process, data: &Path) -> ProcessSpec 
     }
 }
 
-fn scraped(metrics: &Metrics, latency_limit_seconds: Option<f64>) -> anyhow::Result<Scraped> {
+fn scraped(metrics: &Metrics, objective: Option<Objective>) -> anyhow::Result<Scraped> {
     let mut rules = Vec::new();
     for rule in &metrics.rules {
-        let signal = Signal::from_name(&rule.signal)
-            .ok_or_else(|| Usage(format!("unknown signal `{}`", rule.signal)))?;
-        let how = match rule.how {
-            ScrapeHow::GaugeSum => tidegate_agent::collect::scrape::How::GaugeSum,
-            ScrapeHow::GaugeMean => tidegate_agent::collect::scrape::How::GaugeMean,
-            ScrapeHow::CounterRate => tidegate_agent::collect::scrape::How::CounterRate,
-        };
-        let (family, labels) = (rule.family.clone(), rule.labels.clone());
-        let made = SignalRule { family, labels, except: Default::default(), signal, how, scale: 1.0 };
+        let made = rule.rule().ok_or_else(|| Usage(format!("unknown signal `{}`", rule.signal)))?;
         made.check().map_err(|error| Usage(format!("rule for {}: {error}", rule.family)))?;
         rules.push(made);
     }
@@ -234,7 +231,8 @@ fn scraped(metrics: &Metrics, latency_limit_seconds: Option<f64>) -> anyhow::Res
         path: metrics.path.clone(),
         urls: metrics.urls.clone(),
         rules,
-        latency_limit_seconds,
+        select: metrics.select.clone(),
+        objective,
         every: metrics.every.get(),
     })
 }

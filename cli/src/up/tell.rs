@@ -385,7 +385,8 @@ fn follow_targets(machine: &Machine, round: &Round) {
             name,
             url,
             rules: metrics.rules.clone(),
-            latency_limit_seconds: metrics.latency_limit_seconds,
+            select: metrics.select.clone(),
+            objective: metrics.objective,
             deadline: SCRAPE_DEADLINE,
         };
         targets.extend(metrics.urls.iter().map(|url| target(url.clone(), url.clone())));

@@ -30,6 +30,10 @@ impl Deciding<'_> {
             let text = format!("{} {subject} ended unasked within a minute; being replaced", observed.lost);
             self.say(ReasonCode::ReplicaLost, text, &[("lost", f64::from(observed.lost))]);
         }
+        if observed.slo_unmeasurable {
+            let text = "the metrics do not tell how long requests take; whether they are in time is unknown";
+            self.say(ReasonCode::SloUnmeasurable, text, &[]);
+        }
         if let Some(demand) = observed.demand.and_then(|reading| reading.fresh(FRESH)) {
             self.state.known_at = Some(self.now);
             let age = demand.age().as_secs_f64();

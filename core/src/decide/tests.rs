@@ -68,6 +68,17 @@ fn after(secs: u64) -> Timestamp {
 }
 
 #[test]
+fn an_objective_that_nobody_measures_is_told_and_changes_no_size() {
+    let policy = policy();
+    let measured = Observed { slo_unmeasurable: false, ..seen(4, 25.0) };
+    let blind = Observed { slo_unmeasurable: true, ..measured.clone() };
+    let (with, _) = decide(&inputs(&policy, &measured, None), &State::default(), T0);
+    let (without, _) = decide(&inputs(&policy, &blind, None), &State::default(), T0);
+    assert!(without.has(ReasonCode::SloUnmeasurable) && !with.has(ReasonCode::SloUnmeasurable));
+    assert_eq!(without.replicas, with.replicas);
+}
+
+#[test]
 fn reacts_to_demand_and_to_what_waits() {
     let policy = policy();
     let (plan, _) = decide(&inputs(&policy, &seen(1, 35.0), None), &State::default(), T0);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidegate_core::WorkloadId;
 
 use super::table::{Pod, PodTable};
-use crate::collect::scrape::{ScrapeTarget, SignalRule};
+use crate::collect::scrape::{Objective, ScrapeTarget, SignalRule};
 
 const SCRAPE: &str = "prometheus.io/scrape";
 const PORT: &str = "prometheus.io/port";
@@ -39,8 +39,10 @@ pub struct WorkloadScrape {
     pub path: Option<String>,
     /// The user's own rules for what is found there.
     pub rules: Vec<SignalRule>,
-    /// The workload's limit on latency, in seconds.
-    pub latency_limit_seconds: Option<f64>,
+    /// Labels that a series must bear with these values, if it bears them at all; for one of several models in a server.
+    pub select: BTreeMap<String, String>,
+    /// The workload's objective; with it, misses are told.
+    pub objective: Option<Objective>,
 }
 
 /// What is configured.
@@ -71,7 +73,8 @@ pub fn targets(pods: &PodTable, discovery: &Discovery) -> Vec<ScrapeTarget> {
             name: format!("{}/{}:{}", pod.namespace, pod.name, address.port()),
             url: format!("http://{address}{path}"),
             rules: settings.rules.clone(),
-            latency_limit_seconds: settings.latency_limit_seconds,
+            select: settings.select.clone(),
+            objective: settings.objective,
             deadline: discovery.deadline,
         })
     };

@@ -1,6 +1,6 @@
 //! From the series of one page to what the rules ask of it. Keeps only that; the rest of the page is never stored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::rules::{How, Runtime, SignalRule, value_holds};
@@ -11,6 +11,10 @@ use crate::clock::Moment;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PartOf {
     Value,
+    /// Of the family that a ratio divides by.
+    Per,
+    /// Of a family that bears the rule's name without its `_total`: another one.
+    Other,
     Bucket,
     Sum,
     Count,
@@ -22,22 +26,25 @@ pub struct Rules {
     pub(super) rules: Vec<SignalRule>,
     /// Name of the runtime of each rule; none for the user's own.
     pub(super) runtimes: Vec<Option<String>>,
+    /// Labels that a series must bear with these values, if it bears them at all: which of a page's models the workload is.
+    select: BTreeMap<String, String>,
     by_name: HashMap<String, Vec<(usize, PartOf)>>,
     /// By the name that `# TYPE` gives a family: OpenMetrics leaves `_total` off there.
     by_family: HashMap<String, Vec<usize>>,
 }
 
 impl Rules {
-    /// The user's own rules first, then those of `runtimes`. Rules that cannot hold are left out: whoever reads the configuration checks them.
+    /// The user's own rules first, then those of `runtimes`; with `select`, series that bear one of its labels with another value
+    /// do not count. Rules that cannot hold are left out: whoever reads the configuration checks them.
     #[must_use]
-    pub fn new(own: &[SignalRule], runtimes: &[Runtime]) -> Arc<Self> {
-        let mut all = Self::default();
+    pub fn new(own: &[SignalRule], select: &BTreeMap<String, String>, runtimes: &[Runtime]) -> Arc<Self> {
+        let mut all = Self { select: select.clone(), ..Self::default() };
         for rule in own {
             all.add(rule, None);
         }
         for runtime in runtimes {
-            for rule in &runtime.rule {
-                all.add(rule, Some(&runtime.name));
+            for rule in runtime.rules() {
+                all.add(&rule, Some(&runtime.name));
             }
         }
         Arc::new(all)
@@ -55,12 +62,16 @@ impl Rules {
                 (format!("{family}_sum"), PartOf::Sum),
                 (format!("{family}_count"), PartOf::Count),
             ],
-            _ => vec![(family.clone(), PartOf::Value)],
+            _ => {
+                let per = rule.per.iter().map(|per| (per.clone(), PartOf::Per));
+                std::iter::once((family.clone(), PartOf::Value)).chain(per).collect()
+            }
         };
-        for (name, part) in names {
+        let bare = family.strip_suffix("_total").filter(|_| !is_gauge(rule.how));
+        let other = bare.map(|bare| (bare.to_owned(), PartOf::Other));
+        for (name, part) in names.into_iter().chain(other) {
             self.by_name.entry(name).or_default().push((at, part));
         }
-        let bare = family.strip_suffix("_total").filter(|_| !is_gauge(rule.how));
         for name in bare.into_iter().chain([family.as_str()]) {
             self.by_family.entry(name.to_owned()).or_default().push(at);
         }
@@ -80,6 +91,17 @@ pub(super) enum Seen {
     Counter(HashMap<Box<str>, f64>),
     /// A histogram's series by their labels.
     Histogram(Box<Buckets>),
+    /// Two counters' series by their labels.
+    Ratio(Box<Ratio>),
+}
+
+/// Series of a counter, and of the one that it is divided by.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Ratio {
+    /// Of the family itself.
+    pub(super) over: HashMap<Box<str>, f64>,
+    /// Of the other one.
+    pub(super) per: HashMap<Box<str>, f64>,
 }
 
 /// Series of a classic histogram by their labels.
@@ -111,6 +133,8 @@ pub(super) struct Intake {
     seen: Vec<Seen>,
     /// A value was not a number that can be used: the rule's sum would be wrong without it.
     spoilt: Vec<bool>,
+    /// The family that was announced without `_total` is one without: what it says is not for the rule.
+    other: Vec<bool>,
     /// Rules of the last series: if the page is cut there, more of their series may have been to come.
     last: Vec<usize>,
 }
@@ -118,23 +142,27 @@ pub(super) struct Intake {
 impl Intake {
     pub(super) fn new(rules: Arc<Rules>) -> Self {
         let count = rules.rules.len();
-        Self { rules, seen: vec![Seen::Nothing; count], spoilt: vec![false; count], last: Vec::new() }
+        let no = vec![false; count];
+        Self { rules, seen: vec![Seen::Nothing; count], spoilt: no.clone(), other: no, last: Vec::new() }
     }
 
     /// Takes one line.
     pub(super) fn take(&mut self, line: &Line<'_>) {
         match line {
             Line::Series(series) => self.take_series(series),
-            Line::Type { family, .. } => self.take_family(family),
+            Line::Type { family, kind } => self.take_family(family, kind),
             _ => {}
         }
     }
 
     /// A family is announced. Should no series follow, nothing has been counted yet: a true zero.
-    fn take_family(&mut self, family: &str) {
+    fn take_family(&mut self, family: &str, kind: &str) {
         let rules = Arc::clone(&self.rules);
         for at in rules.by_family.get(family).into_iter().flatten() {
-            self.note_presence(*at, rules.rules[*at].how);
+            let how = rules.rules[*at].how;
+            if is_kind(how, kind) {
+                self.note_presence(*at, how);
+            }
         }
     }
 
@@ -145,9 +173,13 @@ impl Intake {
             return;
         };
         for (at, part) in wanted {
+            if *part == PartOf::Other {
+                self.other[*at] = true;
+                continue;
+            }
             self.last.push(*at);
             let rule = &rules.rules[*at];
-            if !counts(rule, line) {
+            if !rules.counts(rule, line) {
                 self.note_presence(*at, rule.how);
             } else if line.value.is_finite()
                 && (line.value >= 0.0 || *part == PartOf::Sum || is_gauge(rule.how))
@@ -181,6 +213,10 @@ impl Intake {
             Seen::Counter(series) => {
                 series.insert(key(), value);
             }
+            Seen::Ratio(ratio) => match part {
+                PartOf::Per => drop(ratio.per.insert(key(), line.value)),
+                _ => drop(ratio.over.insert(key(), value)),
+            },
             Seen::Histogram(buckets) => match part {
                 PartOf::Bucket => {
                     let bound = line.labels.get("le").and_then(|le| le.parse::<f64>().ok());
@@ -190,7 +226,8 @@ impl Intake {
                     }
                 }
                 PartOf::Sum => drop(buckets.sums.insert(key(), value)),
-                PartOf::Count | PartOf::Value => drop(buckets.counts.insert(key(), line.value)),
+                PartOf::Count => drop(buckets.counts.insert(key(), line.value)),
+                PartOf::Value | PartOf::Per | PartOf::Other => {}
             },
         }
     }
@@ -202,8 +239,11 @@ impl Intake {
                 self.spoilt[*at] = true;
             }
         }
-        for (seen, spoilt) in self.seen.iter_mut().zip(&self.spoilt) {
-            if *spoilt {
+        for ((seen, spoilt), other) in self.seen.iter_mut().zip(&self.spoilt).zip(&self.other) {
+            // What is divided by says nothing alone.
+            let is_half = matches!(seen, Seen::Ratio(ratio) if ratio.over.is_empty());
+            let is_another = *other && matches!(seen, Seen::Counter(series) if series.is_empty());
+            if *spoilt || is_half || is_another {
                 *seen = Seen::Nothing;
             }
         }
@@ -215,18 +255,34 @@ const fn is_gauge(how: How) -> bool {
     matches!(how, How::GaugeSum | How::GaugeMean)
 }
 
+/// Whether a rule may be of a family that is announced as of this type.
+fn is_kind(how: How, kind: &str) -> bool {
+    match (how, kind) {
+        (_, "unknown" | "untyped") => true,
+        (How::GaugeSum | How::GaugeMean, kind) => kind == "gauge",
+        (How::CounterRate | How::CounterRateMean | How::CounterRatio, kind) => kind == "counter",
+        (How::Histogram, kind) => matches!(kind, "histogram" | "summary"),
+    }
+}
+
 fn empty(how: How) -> Seen {
     match how {
         How::GaugeSum | How::GaugeMean => Seen::Gauge { sum: 0.0, count: 0 },
         How::CounterRate | How::CounterRateMean => Seen::Counter(HashMap::new()),
+        How::CounterRatio => Seen::Ratio(Box::default()),
         How::Histogram => Seen::Histogram(Box::default()),
     }
 }
 
-/// Whether a series counts, by the rule's labels.
-fn counts(rule: &SignalRule, line: &SeriesLine<'_>) -> bool {
-    let holds = |(name, pattern): (&String, &String)| {
-        line.labels.get(name).is_some_and(|value| value_holds(pattern, &value))
-    };
-    rule.labels.iter().all(holds) && !rule.except.iter().any(holds)
+impl Rules {
+    /// Whether a series counts, by the rule's labels and by what is selected.
+    fn counts(&self, rule: &SignalRule, line: &SeriesLine<'_>) -> bool {
+        let holds = |(name, pattern): (&String, &String)| {
+            line.labels.get(name).is_some_and(|value| value_holds(pattern, &value))
+        };
+        let is_other = |(name, pattern): (&String, &String)| {
+            line.labels.get(name).is_some_and(|value| !value_holds(pattern, &value))
+        };
+        rule.labels.iter().all(holds) && !rule.except.iter().any(holds) && !self.select.iter().any(is_other)
+    }
 }

@@ -2,48 +2,94 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidegate_core::{Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::{Signal, Subject, Timestamp, Unit, WorkloadId};
 
-use super::rate::{LATENCY, Part, Parts};
+use super::rate::{Part, Parts};
+use super::rules::quantiles_of;
 use crate::collect::reading::{Coverage, Reading, Samples};
 
 /// The parts of one workload so far.
 #[derive(Debug, Default)]
 struct Merged {
     targets: u32,
-    parts: BTreeMap<Signal, (Part, u32)>,
+    /// Targets that answered for the first time.
+    first: u32,
+    parts: BTreeMap<Signal, Gathered>,
 }
 
-/// What all targets together say; a target that did not answer has no parts.
+/// A signal's parts so far.
+#[derive(Debug)]
+struct Gathered {
+    part: Part,
+    /// Targets that gave a part, and those of them that answered for the first time.
+    answered: u32,
+    first: u32,
+}
+
+/// What all targets together say; a target that did not answer has no parts. Where some are missing from a sum, each of them is
+/// taken to be as those that answered on average; with less than half of them there is no sum.
 pub(super) fn reading<'a>(
     at: Timestamp,
     answers: impl Iterator<Item = (&'a WorkloadId, Option<Parts>)>,
 ) -> Reading {
     let mut workloads: BTreeMap<&WorkloadId, Merged> = BTreeMap::new();
     for (workload, parts) in answers {
-        let merged = workloads.entry(workload).or_default();
-        merged.targets += 1;
-        for (signal, part) in parts.iter().flat_map(|parts| &parts.parts) {
-            let together = match merged.parts.remove(signal) {
-                None => (part.clone(), 1),
-                Some((sum, count)) => (sum.merged(part), count + 1),
-            };
-            merged.parts.insert(*signal, together);
-        }
+        workloads.entry(workload).or_default().take(parts.unwrap_or_default());
     }
     let mut samples = Samples::at(at);
     let mut coverage = HashMap::new();
     for (workload, merged) in workloads {
         let subject = Subject::Workload(workload.clone());
-        for (signal, (part, answered)) in &merged.parts {
-            for (signal, value) in values(*signal, part) {
-                samples.push(&subject, signal, value);
-                let from = Coverage { answered: *answered, of: merged.targets };
-                coverage.insert((workload.clone(), signal), from);
-            }
+        for (signal, (value, from)) in merged.told() {
+            samples.push(&subject, signal, Some(value));
+            coverage.insert((workload.clone(), signal), from);
         }
     }
     Reading { samples: samples.into_vec(), coverage, ..Reading::default() }
+}
+
+impl Merged {
+    fn take(&mut self, target: Parts) {
+        let first = u32::from(target.is_first);
+        self.targets += 1;
+        self.first += first;
+        for (signal, part) in target.parts {
+            let together = match self.parts.remove(&signal) {
+                None => Gathered { part, answered: 1, first },
+                Some(before) => Gathered {
+                    part: before.part.merged(&part),
+                    answered: before.answered + 1,
+                    first: before.first + first,
+                },
+            };
+            self.parts.insert(signal, together);
+        }
+    }
+
+    /// Every signal that is known. Where two parts tell the same one, that of the earlier signal: a request's time per token
+    /// before the time between tokens.
+    fn told(&self) -> BTreeMap<Signal, (f64, Coverage)> {
+        let mut told = BTreeMap::new();
+        for (signal, gathered) in &self.parts {
+            // A target that is new has no rates yet, and has served next to nothing since it is known: it is not missing.
+            let new = self.first - gathered.first;
+            let from = Coverage { answered: gathered.answered, of: self.targets - new };
+            for (signal, value) in values(*signal, &gathered.part) {
+                let whole =
+                    |value: f64| if signal.is_sum_over_replicas() { from.whole(value) } else { Some(value) };
+                if let Some(value) = value.and_then(whole).filter(|value| is_sound(signal, *value)) {
+                    told.entry(signal).or_insert((value, from));
+                }
+            }
+        }
+        told
+    }
+}
+
+/// Whether a value can be true: exporters have told negative queues and shares above 1.
+fn is_sound(signal: Signal, value: f64) -> bool {
+    let most = if signal.unit() == Unit::Ratio { 1.0 + 1e-6 } else { f64::MAX };
+    signal == Signal::Loss || (0.0..=most).contains(&value)
 }
 
 /// The signals that a merged part tells.
@@ -53,11 +99,90 @@ fn values(signal: Signal, part: &Part) -> Vec<(Signal, Option<f64>)> {
         Part::Sum(sum) if signal.is_demand() => vec![(signal, Some(sum.max(0.0)))],
         Part::Sum(sum) => vec![(signal, Some(*sum))],
         Part::Mean(sum, count) => vec![(signal, (*count > 0.0).then(|| sum / count))],
-        Part::Spread(spread) if signal == LATENCY => vec![
-            (Signal::LatencyP50, spread.quantile(0.5)),
-            (Signal::LatencyP95, spread.quantile(0.95)),
-            (Signal::LatencyP99, spread.quantile(0.99)),
-        ],
-        Part::Spread(spread) => vec![(signal, spread.mean())],
+        Part::Spread(spread) => match quantiles_of(signal) {
+            None => vec![(signal, spread.mean())],
+            Some(quantiles) => {
+                let told = quantiles.signals.into_iter().zip([0.5, 0.95, 0.99]);
+                let told = told.map(|(signal, p)| (signal, spread.quantile(p)));
+                told.chain(quantiles.mean.map(|mean| (mean, spread.mean()))).collect()
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::scrape::rules::{INTER_TOKEN, LATENCY, PER_TOKEN};
+    use crate::collect::scrape::spread::{Bound, Spread};
+
+    fn target(parts: &[(Signal, Part)], is_first: bool) -> Option<Parts> {
+        let parts = parts.iter().cloned().collect();
+        Some(Parts { parts, known: true, is_first, runtimes: Vec::new() })
+    }
+
+    fn told(targets: Vec<Option<Parts>>) -> BTreeMap<Signal, (f64, Coverage)> {
+        let id = WorkloadId::local("a").unwrap();
+        let reading = reading(Timestamp::EPOCH, targets.into_iter().map(|parts| (&id, parts)));
+        let of = |sample: &tidegate_core::Sample| reading.coverage[&(id.clone(), sample.signal)];
+        reading.samples.iter().map(|sample| (sample.signal, (sample.value, of(sample)))).collect()
+    }
+
+    const RATE: Signal = Signal::RequestsPerSecond;
+
+    fn rate(value: f64) -> Option<Parts> {
+        target(&[(RATE, Part::Sum(value))], false)
+    }
+
+    #[test]
+    fn a_missing_target_is_taken_to_be_like_the_others_as_long_as_they_are_half() {
+        let coverage = |answered, of| Coverage { answered, of };
+        assert_eq!(told(vec![rate(4.0), rate(6.0)])[&RATE], (10.0, coverage(2, 2)));
+        assert_eq!(told(vec![rate(4.0), rate(6.0), None])[&RATE], (15.0, coverage(2, 3)));
+        // One that answers and does not know, since its counters went back.
+        assert_eq!(told(vec![rate(4.0), target(&[], false)])[&RATE], (8.0, coverage(1, 2)));
+        assert_eq!(told(vec![rate(4.0), None, None]).get(&RATE), None, "one of three says too little");
+        assert_eq!(told(vec![None, None]).get(&RATE), None);
+    }
+
+    #[test]
+    fn a_new_target_has_no_rate_yet_and_is_not_missing() {
+        let gauge = |value| (Signal::InFlight, Part::Sum(value));
+        let new = || target(&[gauge(1.0)], true);
+        let old = target(&[(RATE, Part::Sum(10.0)), gauge(3.0)], false);
+        let told = told(vec![old, new(), new()]);
+        assert_eq!(
+            told[&RATE],
+            (10.0, Coverage { answered: 1, of: 1 }),
+            "30 would call for more at each scale-up"
+        );
+        assert_eq!(told[&Signal::InFlight], (5.0, Coverage { answered: 3, of: 3 }));
+    }
+
+    #[test]
+    fn means_are_over_all_and_shares_stay_shares() {
+        let kv = |value| target(&[(Signal::KvUtilisation, Part::Mean(value, 1.0))], false);
+        let value = |targets| told(targets).get(&Signal::KvUtilisation).map(|(value, _)| *value);
+        assert_eq!(value(vec![kv(0.2), kv(0.6)]), Some(0.4));
+        assert_eq!(value(vec![kv(0.2), None]), Some(0.2));
+        assert_eq!(value(vec![kv(1.4)]), None, "no share is above 1");
+        let negative =
+            target(&[(Signal::Queued, Part::Sum(-1.0)), (Signal::Loss, Part::Mean(-1.0, 1.0))], false);
+        assert_eq!(told(vec![negative]).into_keys().collect::<Vec<_>>(), [Signal::Loss]);
+    }
+
+    #[test]
+    fn of_two_that_know_a_mean_the_first_tells_it() {
+        let spread = |mean: f64| {
+            let below = [(Bound(10.0), 1.0)].into_iter().collect();
+            Part::Spread(Spread { below, rate: 1.0, sum: Some(mean) })
+        };
+        let mean = |parts: &[(Signal, Part)], signal| told(vec![target(parts, false)])[&signal].0;
+        let both = [(PER_TOKEN.key(), spread(0.02)), (INTER_TOKEN.key(), spread(0.03))];
+        assert_eq!(mean(&both, Signal::PerTokenMean), 0.02);
+        assert_eq!(mean(&both[1..], Signal::PerTokenMean), 0.03);
+        let latency = [(LATENCY.key(), spread(2.0)), (Signal::LatencyMean, Part::Mean(9.0, 1.0))];
+        assert_eq!(mean(&latency, Signal::LatencyMean), 2.0);
+        assert_eq!(mean(&latency[1..], Signal::LatencyMean), 9.0);
     }
 }

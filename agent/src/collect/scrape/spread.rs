@@ -47,9 +47,10 @@ impl Spread {
         }
     }
 
-    /// Events per second above `limit`.
-    pub(super) fn above(&self, limit: f64) -> f64 {
-        (self.rate - self.below(limit)).max(0.0)
+    /// Events per second above `limit`; `None` when there are events and no finite bound tells how long any of them took.
+    pub(super) fn above(&self, limit: f64) -> Option<f64> {
+        let is_told = !self.below.is_empty() || self.rate <= 0.0;
+        is_told.then(|| (self.rate - self.below(limit)).max(0.0))
     }
 
     /// The `p` quantile, interpolated within its bucket; the last finite bound when it lies beyond it, which is too low but
@@ -82,7 +83,10 @@ impl Spread {
         if self.below.is_empty() && self.rate == 0.0 {
             return other.clone();
         }
-        let bounds = self.below.keys().chain(other.below.keys());
+        // Events without bounds lie anywhere: those of the other then tell nothing of both.
+        let is_bare = |one: &Self| one.below.is_empty() && one.rate > 0.0;
+        let bounds =
+            self.below.keys().chain(other.below.keys()).filter(|_| !is_bare(self) && !is_bare(other));
         let below = bounds.map(|bound| (*bound, self.below(bound.0) + other.below(bound.0))).collect();
         Self { below, rate: self.rate + other.rate, sum: self.sum.zip(other.sum).map(|(a, b)| a + b) }
     }
@@ -106,8 +110,8 @@ mod tests {
         let seen = spread(&[(0.1, 50.0), (0.2, 90.0), (1.0, 100.0)], 100.0);
         assert_eq!(seen.quantile(0.25), Some(0.05));
         assert!((seen.quantile(0.7).unwrap() - 0.15).abs() < 1e-12);
-        assert_eq!(seen.above(0.2), 10.0);
-        assert!((seen.above(0.6) - 5.0).abs() < 1e-12);
+        assert_eq!(seen.above(0.2), Some(10.0));
+        assert!((seen.above(0.6).unwrap() - 5.0).abs() < 1e-12);
         assert_eq!(seen.mean(), Some(1.0));
     }
 
@@ -115,7 +119,7 @@ mod tests {
     fn beyond_the_last_bound_tells_that_bound() {
         let slow = spread(&[(0.1, 0.0), (1.0, 1.0)], 100.0);
         assert_eq!(slow.quantile(0.95), Some(1.0));
-        assert_eq!(slow.above(5.0), 99.0);
+        assert_eq!(slow.above(5.0), Some(99.0));
     }
 
     #[test]
@@ -123,7 +127,15 @@ mod tests {
         let idle = spread(&[(0.1, 0.0), (1.0, 0.0)], 0.0);
         assert_eq!(idle.quantile(0.95), None);
         assert_eq!(idle.mean(), None);
-        assert_eq!(idle.above(0.1), 0.0);
+        assert_eq!(idle.above(0.1), Some(0.0));
+    }
+
+    #[test]
+    fn a_sum_and_a_count_alone_tell_the_mean_and_nothing_else() {
+        let summary = spread(&[], 10.0);
+        assert_eq!((summary.mean(), summary.quantile(0.5), summary.above(0.1)), (Some(1.0), None, None));
+        let both = summary.merged(&spread(&[(0.1, 5.0)], 5.0));
+        assert_eq!((both.rate, both.quantile(0.5), both.above(0.1)), (15.0, None, None));
     }
 
     #[test]

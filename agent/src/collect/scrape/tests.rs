@@ -4,7 +4,7 @@ use super::*;
 use crate::collect::reading::Coverage;
 use crate::export::Registry;
 use std::sync::Mutex;
-use tidegate_core::{Signal, Timestamp};
+use tidegate_core::{Label, Metric, Signal, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -78,7 +78,8 @@ fn target(name: &str, url: String) -> ScrapeTarget {
         name: name.to_owned(),
         url,
         rules: Vec::new(),
-        latency_limit_seconds: None,
+        select: BTreeMap::new(),
+        objective: None,
         deadline: Duration::from_secs(5),
     }
 }
@@ -86,14 +87,21 @@ fn target(name: &str, url: String) -> ScrapeTarget {
 struct Bench {
     source: ScrapeSource,
     board: Arc<StatusBoard>,
+    registry: Arc<Registry>,
     targets: watch::Sender<Vec<ScrapeTarget>>,
 }
 
 fn bench(targets: Vec<ScrapeTarget>) -> Bench {
     let (sender, receiver) = watch::channel(targets);
-    let board = Arc::new(StatusBoard::new(Arc::new(Registry::new())));
+    let registry = Arc::new(Registry::new());
+    let board = Arc::new(StatusBoard::new(Arc::clone(&registry)));
     let limits = ScrapeLimits { body_bytes_max: 1_000_000, ..ScrapeLimits::default() };
-    Bench { source: ScrapeSource::new(receiver, limits, Arc::clone(&board)), board, targets: sender }
+    Bench {
+        source: ScrapeSource::new(receiver, limits, Arc::clone(&board)),
+        board,
+        registry,
+        targets: sender,
+    }
 }
 
 fn at(seconds: u64) -> Moment {
@@ -132,17 +140,17 @@ async fn replicas_add_up() {
     assert_eq!(value(&after, Signal::CompletionsPerSecond), Some(40.0));
     assert_eq!(value(&after, Signal::RequestsPerSecond), Some(40.0));
     assert_eq!(coverage(&after, Signal::RequestsPerSecond), Coverage { answered: 2, of: 2 });
-    assert_eq!(bench.board.get().targets[0].runtime.as_deref(), Some("digits"));
+    assert_eq!(bench.board.get().targets[0].runtimes, ["digits"]);
 }
 
 #[tokio::test]
-async fn a_target_that_hangs_makes_its_own_part_unknown() {
+async fn a_target_that_hangs_is_taken_to_be_like_the_others() {
     let good = serve(Answer::Page(page(1))).await;
     let stuck =
         ScrapeTarget { deadline: Duration::from_millis(200), ..target("stuck", serve(Answer::Hang).await) };
     let mut bench = bench(vec![target("good", good), stuck]);
     let reading = bench.source.read(at(0)).await;
-    assert_eq!(value(&reading, Signal::InFlight), Some(3.0));
+    assert_eq!(value(&reading, Signal::InFlight), Some(6.0), "3 would be as if it served nothing");
     assert_eq!(coverage(&reading, Signal::InFlight), Coverage { answered: 1, of: 2 });
     assert!(!coverage(&reading, Signal::InFlight).is_whole());
     let status = &bench.board.get().targets[1];
@@ -208,7 +216,9 @@ async fn targets_may_come_and_go() {
     bench.targets.send_replace(vec![target("new", url.clone()), target("a", url)]);
     let reading = bench.source.read(at(20)).await;
     assert_eq!(value(&reading, Signal::CompletionsPerSecond), Some(5.0), "what is known of `a` is kept");
-    assert_eq!(coverage(&reading, Signal::CompletionsPerSecond), Coverage { answered: 1, of: 2 });
+    let whole = Coverage { answered: 1, of: 1 };
+    assert_eq!(coverage(&reading, Signal::CompletionsPerSecond), whole, "the new one has served nothing yet");
+    assert_eq!(coverage(&reading, Signal::InFlight), Coverage { answered: 2, of: 2 });
     bench.targets.send_replace(vec![]);
     bench.source.read(at(30)).await;
     assert!(bench.board.get().targets.is_empty());
@@ -221,4 +231,77 @@ async fn a_page_of_something_else_says_so() {
     assert!(bench.source.read(at(0)).await.samples.is_empty());
     let status = &bench.board.get().targets[0];
     assert!(status.up && status.causes.contains_key(&Cause::NothingKnown));
+}
+
+#[tokio::test]
+async fn a_target_that_restarts_or_goes_takes_no_demand_with_it() {
+    let pages = [page(100), page(100)];
+    let [a, b] =
+        [serve(Answer::Page(Arc::clone(&pages[0]))).await, serve(Answer::Page(Arc::clone(&pages[1]))).await];
+    let mut bench = bench(vec![target("a", a.clone()), target("b", b)]);
+    let mut round = async |seconds: u64, counts: [u32; 2], keep: usize| {
+        for (page, count) in pages.iter().zip(counts) {
+            *page.lock().unwrap() = digits(count);
+        }
+        let targets = bench.targets.borrow()[..keep].to_vec();
+        bench.targets.send_replace(targets);
+        value(&bench.source.read(at(seconds)).await, Signal::RequestsPerSecond)
+    };
+    assert_eq!(round(0, [100, 100], 2).await, None, "one look has no rate");
+    assert_eq!(round(10, [150, 200], 2).await, Some(15.0));
+    assert_eq!(round(20, [200, 3], 2).await, Some(10.0), "what the restarted one had is unknown, not 0");
+    assert_eq!(round(30, [250, 103], 2).await, Some(15.0));
+    assert_eq!(
+        round(40, [300, 0], 1).await,
+        Some(5.0),
+        "its requests in flight are not taken off the other's"
+    );
+}
+
+#[tokio::test]
+async fn one_of_several_models_in_a_server_is_selected() {
+    let of = |count: u32| {
+        format!(
+            "vllm:request_success_total{{model_name=\"a\"}} {count}\nvllm:request_success_total{{model_name=\"b\"}} 0\n\
+             vllm:num_requests_running{{model_name=\"a\"}} 3\nvllm:num_requests_running{{model_name=\"b\"}} 40\n"
+        )
+    };
+    let both = Arc::new(Mutex::new(of(0)));
+    let url = serve(Answer::Page(Arc::clone(&both))).await;
+    let select = |name: &str| BTreeMap::from([("model_name".to_owned(), name.to_owned())]);
+    let workload = |name: &str| ScrapeTarget {
+        workload: WorkloadId::local(name).unwrap(),
+        select: select(name),
+        ..target(name, url.clone())
+    };
+    let mut bench = bench(vec![workload("a"), workload("b")]);
+    bench.source.read(at(0)).await;
+    *both.lock().unwrap() = of(50);
+    let reading = bench.source.read(at(10)).await;
+    let of = |name: &str, signal| {
+        let subject = tidegate_core::Subject::Workload(WorkloadId::local(name).unwrap());
+        reading.samples.iter().find(|s| s.subject == subject && s.signal == signal).map(|s| s.value)
+    };
+    assert_eq!(of("a", Signal::RequestsPerSecond), Some(5.0));
+    assert_eq!(of("b", Signal::RequestsPerSecond), Some(0.0));
+    assert_eq!((of("a", Signal::InFlight), of("b", Signal::InFlight)), (Some(3.0), Some(40.0)));
+}
+
+#[tokio::test]
+async fn the_runtimes_of_a_page_are_told_as_long_as_they_are_on_it() {
+    let nested = "vllm:num_requests_running 1\nray_serve_replica_processing_queries 1\n".to_owned();
+    let page = Arc::new(Mutex::new(nested));
+    let mut bench = bench(vec![target("a", serve(Answer::Page(Arc::clone(&page))).await)]);
+    let told = |bench: &Bench| {
+        let shown = |runtime| {
+            let labels = [(Label::Target, "a"), (Label::Runtime, runtime)];
+            bench.registry.gauge(Metric::ScrapeTargetRuntime, &labels).get()
+        };
+        (bench.board.get().targets[0].runtimes.clone(), shown("vllm"), shown("ray-serve"))
+    };
+    bench.source.read(at(0)).await;
+    assert_eq!(told(&bench), (vec!["vllm".to_owned(), "ray-serve".to_owned()], Some(1.0), Some(1.0)));
+    *page.lock().unwrap() = "ray_serve_replica_processing_queries 1\n".to_owned();
+    bench.source.read(at(10)).await;
+    assert_eq!(told(&bench), (vec!["ray-serve".to_owned()], None, Some(1.0)));
 }

@@ -1,4 +1,4 @@
-//! Pages of known runtimes, written as those write them, and what two of them say.
+//! What two pages of one target say, and what they must not say. Pages as runtimes write them are in `runtimes`.
 
 use super::*;
 use crate::clock::Moment;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_core::Timestamp;
 
-fn snapshot(rules: &Arc<Rules>, seconds: u64, page: &str) -> Snapshot {
+pub(super) fn snapshot(rules: &Arc<Rules>, seconds: u64, page: &str) -> Snapshot {
     cut_snapshot(rules, seconds, page, ScrapeLimits::default())
 }
 
@@ -25,12 +25,14 @@ fn cut_snapshot(rules: &Arc<Rules>, seconds: u64, page: &str, limits: ScrapeLimi
 }
 
 fn known() -> Arc<Rules> {
-    Rules::new(&[], catalogue())
+    Rules::new(&[], &BTreeMap::new(), catalogue())
 }
 
 fn between(rules: &Arc<Rules>, before: &str, after: &str, limit: Option<f64>) -> Parts {
     let (before, after) = (snapshot(rules, 0, before), snapshot(rules, 10, after));
-    parts(rules, Some(&before), &after, limit)
+    let objective =
+        limit.map(|latency_seconds| Objective { latency_seconds, per_output_token_seconds: None });
+    parts(rules, Some(&before), &after, objective)
 }
 
 fn sum(parts: &Parts, signal: Signal) -> Option<f64> {
@@ -61,29 +63,6 @@ digits_request_duration_seconds_count {ok}
 }
 
 #[test]
-fn tells_the_digits_sample() {
-    let parts = between(&known(), &digits(100, 0, 2, 0), &digits(300, 10, 4, 28), Some(0.3));
-    assert_eq!(parts.runtime.as_deref(), Some("digits"));
-    assert_eq!(sum(&parts, Signal::CompletionsPerSecond), Some(21.0));
-    assert_eq!(sum(&parts, Signal::ErrorsPerSecond), Some(1.0));
-    assert_eq!(sum(&parts, Signal::InFlight), Some(4.0));
-    assert_eq!(sum(&parts, Signal::Queued), Some(28.0));
-    assert_eq!(
-        sum(&parts, Signal::RequestsPerSecond),
-        Some(24.0),
-        "21 completed and 3 more waiting or running"
-    );
-    assert_eq!(
-        sum(&parts, Signal::SloMissesPerSecond),
-        Some(5.0),
-        "half of the upper bucket is above the limit"
-    );
-    let Some(Part::Spread(latency)) = parts.parts.get(&LATENCY) else { panic!("no latency") };
-    assert_eq!(latency.quantile(0.5), Some(0.1));
-    assert_eq!(latency.rate, 20.0);
-}
-
-#[test]
 fn tells_training_of_several_workers() {
     let page = |steps: u32| {
         format!(
@@ -108,100 +87,12 @@ fn tells_training_of_several_workers() {
     assert_eq!(value(Signal::RequestsPerSecond), None);
 }
 
-fn vllm(finished: u32, running: u32, waiting: u32) -> String {
-    format!(
-        r#"# HELP vllm:num_requests_running Number of requests in model execution batches.
-# TYPE vllm:num_requests_running gauge
-vllm:num_requests_running{{engine="0",model_name="m"}} {running}.0
-vllm:num_requests_running{{engine="1",model_name="m"}} {running}.0
-# TYPE vllm:num_requests_waiting gauge
-vllm:num_requests_waiting{{engine="0",model_name="m"}} {waiting}.0
-# TYPE vllm:kv_cache_usage_perc gauge
-vllm:kv_cache_usage_perc{{engine="0",model_name="m"}} 0.5
-# TYPE vllm:prompt_tokens_total counter
-vllm:prompt_tokens_total{{engine="0",model_name="m"}} {}.0
-# TYPE vllm:generation_tokens_total counter
-vllm:generation_tokens_total{{engine="0",model_name="m"}} {}.0
-# TYPE vllm:request_success_total counter
-vllm:request_success_total{{engine="0",finished_reason="stop",model_name="m"}} {finished}.0
-vllm:request_success_total{{engine="0",finished_reason="length",model_name="m"}} {finished}.0
-# TYPE vllm:e2e_request_latency_seconds histogram
-vllm:e2e_request_latency_seconds_sum{{engine="0",model_name="m"}} {finished}.0
-vllm:e2e_request_latency_seconds_bucket{{engine="0",le="0.3",model_name="m"}} 0.0
-vllm:e2e_request_latency_seconds_bucket{{engine="0",le="2.5",model_name="m"}} {finished}.0
-vllm:e2e_request_latency_seconds_bucket{{engine="0",le="+Inf",model_name="m"}} {finished}.0
-vllm:e2e_request_latency_seconds_count{{engine="0",model_name="m"}} {finished}.0
-"#,
-        finished * 1000,
-        finished * 200,
-    )
-}
-
-#[test]
-fn tells_vllm() {
-    let parts = between(&known(), &vllm(50, 8, 0), &vllm(100, 8, 20), None);
-    assert_eq!(parts.runtime.as_deref(), Some("vllm"));
-    assert_eq!(sum(&parts, Signal::CompletionsPerSecond), Some(10.0));
-    assert_eq!(sum(&parts, Signal::InFlight), Some(16.0), "engines add up");
-    assert_eq!(sum(&parts, Signal::RequestsPerSecond), Some(12.0));
-    assert_eq!(sum(&parts, Signal::PromptTokensPerSecond), Some(5000.0));
-    assert_eq!(sum(&parts, Signal::OutputTokensPerSecond), Some(1000.0));
-    assert_eq!(sum(&parts, Signal::SloMissesPerSecond), None, "no limit, no misses");
-}
-
-#[test]
-fn tells_flask_without_inventing_demand() {
-    let page = |count: u32| {
-        format!(
-            r#"# TYPE flask_http_request_duration_seconds histogram
-flask_http_request_duration_seconds_bucket{{le="0.1",method="POST",path="/predict",status="200"}} {count}.0
-flask_http_request_duration_seconds_bucket{{le="+Inf",method="POST",path="/predict",status="200"}} {count}.0
-flask_http_request_duration_seconds_count{{method="POST",path="/predict",status="200"}} {count}.0
-flask_http_request_duration_seconds_bucket{{le="0.1",method="GET",path="/metrics",status="200"}} 999.0
-flask_http_request_total{{method="POST",status="200"}} {count}.0
-"#
-        )
-    };
-    let parts = between(&known(), &page(10), &page(60), None);
-    assert_eq!(parts.runtime.as_deref(), Some("flask"));
-    assert_eq!(sum(&parts, Signal::CompletionsPerSecond), Some(5.0));
-    assert_eq!(
-        sum(&parts, Signal::ErrorsPerSecond),
-        Some(0.0),
-        "the family is there and has no failure: a true zero"
-    );
-    assert_eq!(sum(&parts, Signal::RequestsPerSecond), None, "completions alone hide demand");
-}
-
-#[test]
-fn tells_fastapi() {
-    let page = |count: u32, running: u32| {
-        format!(
-            r#"# TYPE http_requests_total counter
-http_requests_total{{handler="/predict",method="POST",status="2xx"}} {count}.0
-http_requests_total{{handler="/predict",method="POST",status="5xx"}} {}.0
-http_requests_total{{handler="/metrics",method="GET",status="2xx"}} 77.0
-http_requests_inprogress {running}.0
-# TYPE http_request_duration_highr_seconds histogram
-http_request_duration_highr_seconds_bucket{{le="0.1"}} {count}.0
-http_request_duration_highr_seconds_bucket{{le="+Inf"}} {count}.0
-"#,
-            count / 10
-        )
-    };
-    let parts = between(&known(), &page(0, 1), &page(100, 11), None);
-    assert_eq!(parts.runtime.as_deref(), Some("fastapi"));
-    assert_eq!(sum(&parts, Signal::CompletionsPerSecond), Some(11.0));
-    assert_eq!(sum(&parts, Signal::ErrorsPerSecond), Some(1.0));
-    assert_eq!(sum(&parts, Signal::RequestsPerSecond), Some(12.0));
-}
-
 #[test]
 fn a_counter_that_went_back_tells_nothing_once() {
     let parts = between(&known(), &digits(300, 10, 4, 0), &digits(20, 0, 1, 0), Some(0.3));
     assert_eq!(sum(&parts, Signal::CompletionsPerSecond), None);
     assert_eq!(sum(&parts, Signal::RequestsPerSecond), None);
-    assert_eq!(parts.parts.get(&LATENCY), None);
+    assert_eq!(parts.parts.get(&LATENCY.key()), None);
     assert_eq!(sum(&parts, Signal::InFlight), Some(1.0), "gauges need no past");
 }
 
@@ -242,7 +133,7 @@ fn the_users_rules_come_first_and_scale() {
         "family = 'ray_serve_deployment_processing_latency_ms'\nlabels = { route = '/chat*' }\nsignal = 'latency_p50_seconds'\nhow = 'histogram'\nscale = 0.001",
     )
     .unwrap();
-    let rules = Rules::new(&[own], catalogue());
+    let rules = Rules::new(&[own], &BTreeMap::new(), catalogue());
     let page = |count: u32| {
         format!(
             "ray_serve_deployment_processing_latency_ms_bucket{{route=\"/chat/a\",le=\"200\"}} {count}\n\
@@ -252,7 +143,92 @@ fn the_users_rules_come_first_and_scale() {
         )
     };
     let parts = between(&rules, &page(0), &page(100), None);
-    let Some(Part::Spread(latency)) = parts.parts.get(&LATENCY) else { panic!("no latency") };
+    let Some(Part::Spread(latency)) = parts.parts.get(&LATENCY.key()) else { panic!("no latency") };
     assert_eq!(latency.quantile(0.5), Some(0.1));
-    assert_eq!(parts.runtime.as_deref(), Some("digits"), "the rest is the catalogue's");
+    assert_eq!(parts.runtimes, ["digits"], "the rest is the catalogue's");
+}
+
+#[test]
+fn a_family_of_the_name_without_its_ending_is_another() {
+    let page = |count: u32| {
+        format!(
+            "# TYPE digits_requests counter\ndigits_requests {count}\n# TYPE digits_in_flight gauge\ndigits_in_flight 1\n"
+        )
+    };
+    let told = between(&known(), &page(10), &page(20), None);
+    assert_eq!(sum(&told, Signal::CompletionsPerSecond), None, "0 would be a lie");
+    let announced = "# TYPE digits_requests gauge\ndigits_in_flight 1\n";
+    let told = between(&known(), announced, announced, None);
+    assert_eq!(sum(&told, Signal::CompletionsPerSecond), None);
+}
+
+#[test]
+fn without_bounds_nothing_is_in_time() {
+    let page = |count: u32| {
+        format!(
+            "# TYPE digits_request_duration_seconds summary\ndigits_request_duration_seconds_sum {count}\ndigits_request_duration_seconds_count {count}\n"
+        )
+    };
+    let told = between(&known(), &page(10), &page(20), Some(0.3));
+    assert_eq!(sum(&told, Signal::SloMissesPerSecond), None, "neither 0 nor all");
+}
+
+#[test]
+fn a_gauge_that_was_not_there_before_is_no_change() {
+    let rules = known();
+    let page = |count: u32, rest: &str| format!("digits_requests_total{{code=\"200\"}} {count}\n{rest}");
+    let told = between(
+        &rules,
+        &page(10, "digits_in_flight 4\n"),
+        &page(20, "digits_in_flight 4\ndigits_queue_depth 90\n"),
+        None,
+    );
+    assert_eq!(sum(&told, Signal::RequestsPerSecond), None);
+}
+
+#[test]
+fn requests_of_another_runtime_are_no_backlog() {
+    let page = |count: u32, running: u32| {
+        format!(
+            "flask_http_request_total{{method=\"POST\",status=\"200\"}} {count}\nvllm:num_requests_running {running}\n"
+        )
+    };
+    let told = between(&known(), &page(10, 1), &page(60, 9), None);
+    assert_eq!(told.runtimes, ["vllm", "flask"]);
+    assert_eq!(sum(&told, Signal::CompletionsPerSecond), Some(5.0));
+    assert_eq!(sum(&told, Signal::RequestsPerSecond), None, "what runs in vLLM did not come through Flask");
+    let own: SignalRule =
+        toml::from_str("family = 'running'\nsignal = 'in_flight_requests'\nhow = 'gauge_sum'").unwrap();
+    let rules = Rules::new(&[own], &BTreeMap::new(), catalogue());
+    let told = between(&rules, &(page(10, 0) + "running 1\n"), &(page(60, 0) + "running 11\n"), None);
+    assert_eq!(sum(&told, Signal::RequestsPerSecond), Some(6.0), "what the user says goes with any");
+}
+
+#[test]
+fn a_sum_with_an_unknown_part_is_unknown() {
+    let page = |good: u32, failed: u32| {
+        format!("nv_inference_request_success {good}\nnv_inference_request_failure {failed}\n")
+    };
+    let told = between(&known(), &page(10, 5), &page(60, 2), None);
+    assert_eq!(sum(&told, Signal::CompletionsPerSecond), None, "the failures went back");
+}
+
+#[test]
+fn late_in_two_ways_is_counted_at_most_once_for_each_request() {
+    let histogram = |name: &str, fast: u32, all: u32| {
+        format!("vllm:{name}_bucket{{le=\"0.1\"}} {fast}\nvllm:{name}_bucket{{le=\"+Inf\"}} {all}\n")
+    };
+    let page = |fast: u32, all: u32| {
+        histogram("time_to_first_token_seconds", fast, all)
+            + &histogram("request_time_per_output_token_seconds", fast, all)
+    };
+    let rules = known();
+    let misses = |fast: u32, limit: Option<f64>| {
+        let (before, after) = (snapshot(&rules, 0, &page(0, 0)), snapshot(&rules, 10, &page(fast, 100)));
+        let objective = Objective { latency_seconds: 0.1, per_output_token_seconds: limit };
+        sum(&parts(&rules, Some(&before), &after, Some(objective)), Signal::SloMissesPerSecond)
+    };
+    assert_eq!(misses(90, Some(0.1)), Some(2.0));
+    assert_eq!(misses(10, Some(0.1)), Some(10.0), "not more than there were");
+    assert_eq!(misses(90, None), None, "vLLM's whole latency is not on the page");
 }
