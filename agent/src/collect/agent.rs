@@ -273,7 +273,7 @@ async fn watch_own(registry: Arc<Registry>, joins: Joins, mut stop: watch::Recei
             _ = stop.wait_for(|stop| *stop) => return,
             _ = ticks.tick() => {
                 super::process::own::note(&registry);
-                joins.tell(&registry);
+                joins.tell(&registry, &crate::clock::now());
             }
         }
     }

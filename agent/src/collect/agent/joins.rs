@@ -10,7 +10,7 @@ use super::super::pods::{self, Owners, PodSources, PodTable};
 use super::super::run::Outlet;
 use super::super::scrape::ScrapeTarget;
 use super::Tasks;
-use crate::clock;
+use crate::clock::Moment;
 use crate::export::Registry;
 
 /// The node's pods and devices. Empty while nobody tells of them.
@@ -38,9 +38,9 @@ impl Joins {
     }
 
     /// Sets what `/metrics` says of the table; nothing while there is none.
-    pub(super) fn tell(&self, registry: &Registry) {
+    pub(super) fn tell(&self, registry: &Registry, now: &Moment) {
         let table = self.pods.borrow();
-        let age = table.age(&clock::now());
+        let age = table.age(now);
         registry.gauge(Metric::PodsAge, &[]).set(age.map(|age| age.as_secs_f64()));
         #[expect(clippy::cast_precision_loss, reason = "a bounded number of pods")]
         registry.gauge(Metric::Pods, &[]).set(age.map(|_| table.len() as f64));

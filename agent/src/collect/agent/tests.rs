@@ -136,3 +136,77 @@ async fn a_source_that_panics_is_made_anew() {
     stop.send_replace(true);
     tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
 }
+
+fn chat_pod() -> PodTable {
+    let chat = crate::collect::pods::Pod {
+        uid: "u-1".into(),
+        namespace: "ml".into(),
+        name: "chat-1".into(),
+        workload: Some("ml/deployment/chat".parse().unwrap()),
+        annotations: [("prometheus.io/scrape".to_owned(), "true".to_owned())].into(),
+        ip: Some([10, 0, 0, 7].into()),
+        containers: vec![crate::collect::pods::PodContainer {
+            ports: vec![crate::collect::pods::table::Port { name: String::new(), number: 8000 }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    PodTable::new([("u-1".to_owned(), Arc::new(chat))].into())
+}
+
+#[tokio::test]
+async fn targets_follow_the_pods_and_what_is_given() {
+    let (table, pods) = watch::channel(PodTable::default());
+    let joins = Joins { pods, owners: watch::channel(Arc::default()).1 };
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = Tasks { outlet: outlet(), stopped, running: Vec::new() };
+    let given = ScrapeTarget {
+        workload: WorkloadId::local("own").unwrap(),
+        name: "own".into(),
+        url: "http://127.0.0.1:1/metrics".into(),
+        rules: Vec::new(),
+        select: std::collections::BTreeMap::new(),
+        objective: None,
+        deadline: ScrapeTarget::DEADLINE_DEFAULT,
+    };
+    let (discovery, settings) = watch::channel(Discovery::default());
+    let mut targets = joins.targets(Some(watch::channel(vec![given]).1), settings, &mut tasks);
+    let mut until = async |expected: &[&str]| {
+        let is = |targets: &Vec<ScrapeTarget>| {
+            targets.iter().map(|target| target.url.as_str()).eq(expected.iter().copied())
+        };
+        tokio::time::timeout(PATIENCE, targets.wait_for(is)).await.expect("it never held").unwrap();
+    };
+    until(&["http://127.0.0.1:1/metrics"]).await;
+    table.send_replace(chat_pod());
+    until(&["http://127.0.0.1:1/metrics", "http://10.0.0.7:8000/metrics"]).await;
+    discovery.send_modify(|settings| {
+        let of_chat = crate::collect::WorkloadScrape { path: Some("/m".into()), ..Default::default() };
+        settings.workloads.insert("ml/deployment/chat".parse().unwrap(), of_chat);
+    });
+    until(&["http://127.0.0.1:1/metrics", "http://10.0.0.7:8000/m"]).await;
+    table.send_replace(PodTable::default());
+    until(&["http://127.0.0.1:1/metrics"]).await;
+    stop.send_replace(true);
+    for task in tasks.running {
+        tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+    }
+}
+
+#[test]
+fn the_age_of_the_pods_is_told_from_the_first_table_on() {
+    let at = |seconds| Moment { at: Timestamp::EPOCH, steady: Duration::from_secs(seconds) };
+    let (table, pods) = watch::channel(PodTable::default());
+    let joins = Joins { pods, owners: watch::channel(Arc::default()).1 };
+    let registry = Registry::new();
+    joins.tell(&registry, &at(50));
+    let age = || registry.gauge(Metric::PodsAge, &[]).get();
+    let count = || registry.gauge(Metric::Pods, &[]).get();
+    assert_eq!((age(), count()), (None, None));
+    table.send_replace(chat_pod());
+    joins.tell(&registry, &at(50));
+    assert_eq!((age(), count()), (Some(0.0), Some(1.0)));
+    table.send_modify(|table| *table = table.clone().lost(at(60)));
+    joins.tell(&registry, &at(65));
+    assert_eq!((age(), count()), (Some(5.0), Some(1.0)));
+}

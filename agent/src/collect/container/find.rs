@@ -10,6 +10,8 @@ use super::path;
 pub const CONTAINERS_MAX: usize = 1024;
 /// Steps from the root to the cgroups of pods, at most: a kubelet in a container has some of its own above.
 const DEPTH_MAX: usize = 6;
+/// So far from the root any name is followed: a kubelet may be told to use a cgroup of its own.
+const ANY_NAME_TO: usize = 1;
 /// Most directories looked into.
 const DIRECTORIES_MAX: usize = 4096;
 
@@ -45,7 +47,9 @@ pub fn containers(root: &Path) -> Option<Vec<Found>> {
                     looked += 1;
                     found.extend(of_pod(root, &at, &pod));
                 }
-                None if depth < DEPTH_MAX && leads_to_pods(&dir, text) => above.push((at, depth + 1)),
+                None if depth < ANY_NAME_TO || (depth < DEPTH_MAX && leads_to_pods(&dir, text)) => {
+                    above.push((at, depth + 1))
+                }
                 None => {}
             }
         }
@@ -124,8 +128,10 @@ mod tests {
             format!("kubepods/besteffort/pod{HASH}"),
             format!("system.slice/pod{UID}"),
             format!("docker/{}", id('c')),
+            format!("tenant/kubepods/burstable/pod{HASH}/{}", id('d')),
         ]);
-        assert_eq!(cgroupfs, [(UID.to_owned(), id('a')), (HASH.to_owned(), id('b'))]);
+        let expected = [(UID.to_owned(), id('a')), (HASH.to_owned(), id('b')), (HASH.to_owned(), id('d'))];
+        assert_eq!(cgroupfs, expected);
         let slice = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
         let systemd = found(&[
             format!("kubepods.slice/kubepods-burstable.slice/{slice}/cri-containerd-{}.scope", id('a')),
