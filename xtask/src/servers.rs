@@ -69,6 +69,7 @@ pub(crate) const SERVERS: &[Server] = &[
         build: kubernetes,
     },
     Server { name: "kwok", version: "0.8.0", tools: &[Tool::Go], source: None, build: kwok },
+    Server { name: "helm", version: "3.22.0", tools: &[Tool::Go], source: Some("helm"), build: helm },
 ];
 
 /// What kwok does with nodes, and with pods that are deleted; what it does with pods that start is for the tests to say.
@@ -199,6 +200,18 @@ fn kubernetes(server: &Server, staging: &Path) -> Result<()> {
         format!("{version}Minor={minor}"),
     ];
     go_build("kubernetes", &[".".to_owned()], &variables, staging)
+}
+
+fn helm(server: &Server, staging: &Path) -> Result<()> {
+    // What `helm template` and `helm lint` take the cluster for: without it, one of many years ago.
+    let cluster = SERVERS.iter().find(|s| s.name == "kubernetes").context("there is no kubernetes")?;
+    let (major, minor) = major_and_minor(cluster.version)?;
+    let mut variables = vec![format!("helm.sh/helm/v3/internal/version.version=v{}", server.version)];
+    for package in ["chartutil", "lint/rules"] {
+        let variable = format!("helm.sh/helm/v3/pkg/{package}.k8sVersion");
+        variables.extend([format!("{variable}Major={major}"), format!("{variable}Minor={minor}")]);
+    }
+    go_build("helm", &["helm.sh/helm/v3/cmd/helm".to_owned()], &variables, staging)
 }
 
 fn kwok(server: &Server, staging: &Path) -> Result<()> {

@@ -100,7 +100,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "cluster",
         about: "a real Kubernetes control plane with simulated nodes",
         kind: Kind::FilesWithBinary,
-        servers: &["kubernetes", "kwok"],
+        servers: &["kubernetes", "kwok", "helm"],
         packages: &[],
         threads: 1,
         minutes_max: 30,

@@ -16,6 +16,7 @@ use crate::waiting;
 use credentials::{ADMIN_TOKEN, Credentials};
 
 mod credentials;
+mod helm;
 mod kwok;
 
 pub use kwok::{FakeNode, Kwok, READY_AFTER, RUNS_FOR};

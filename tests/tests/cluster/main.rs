@@ -4,5 +4,6 @@
 
 mod autoscaler;
 mod control_plane;
+mod helm;
 mod objects;
 mod simulated_nodes;
