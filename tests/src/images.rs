@@ -78,6 +78,27 @@ impl Images {
         self.buildah(&["rm", &container]);
     }
 
+    /// Makes an image of one static program, which is its entry point, and nothing else.
+    ///
+    /// # Panics
+    /// When the program cannot be added.
+    pub fn from_program(&self, image: &str, program: &Path) {
+        let container = self.buildah(&["from", "scratch"]);
+        self.buildah(&["add", "--quiet", &container, &program.display().to_string(), "/program"]);
+        self.buildah(&["config", "--entrypoint", r#"["/program"]"#, &container]);
+        self.buildah(&["commit", "--quiet", &container, &local(image)]);
+        self.buildah(&["rm", &container]);
+    }
+
+    /// Writes an image, under its [`local`] name and the tag `latest`, into an archive that container runtimes take.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    pub fn archive(&self, image: &str, archive: &Path) {
+        let name = format!("{}:latest", local(image));
+        self.buildah(&["push", "--quiet", &name, &format!("oci-archive:{}:{name}", archive.display())]);
+    }
+
     /// Builds the repository's Dockerfile.
     ///
     /// # Panics

@@ -10,7 +10,7 @@ use crate::tools::find;
 /// A program and the Debian package it comes in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Package {
-    /// Program whose presence on `PATH` shows that the package is not needed.
+    /// Program whose presence, on `PATH` or at this very path, shows that the package is not needed.
     pub program: &'static str,
     /// Name of the package.
     pub debian: &'static str,

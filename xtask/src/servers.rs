@@ -69,7 +69,9 @@ pub(crate) const SERVERS: &[Server] = &[
         build: kubernetes,
     },
     Server { name: "kwok", version: "0.8.0", tools: &[Tool::Go], source: None, build: kwok },
+    Server { name: "containerd", version: "2.4.2", tools: &[Tool::Go], source: None, build: containerd },
     Server { name: "helm", version: "3.22.0", tools: &[Tool::Go], source: Some("helm"), build: helm },
+    Server { name: "pause", version: "1", tools: &[Tool::Go], source: Some("pause"), build: pause },
 ];
 
 /// What kwok does with nodes, and with pods that are deleted; what it does with pods that start is for the tests to say.
@@ -212,6 +214,15 @@ fn helm(server: &Server, staging: &Path) -> Result<()> {
         variables.extend([format!("{variable}Major={major}"), format!("{variable}Minor={minor}")]);
     }
     go_build("helm", &["helm.sh/helm/v3/cmd/helm".to_owned()], &variables, staging)
+}
+
+fn pause(_: &Server, staging: &Path) -> Result<()> {
+    go_build("pause", &[".".to_owned()], &[], staging)
+}
+
+fn containerd(server: &Server, staging: &Path) -> Result<()> {
+    let commands = ["containerd", "containerd-shim-runc-v2", "ctr"];
+    go_install("github.com/containerd/containerd/v2", &commands, server, staging)
 }
 
 fn kwok(server: &Server, staging: &Path) -> Result<()> {

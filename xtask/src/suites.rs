@@ -2,7 +2,7 @@
 
 use crate::packages::Package;
 
-/// A suite: integration tests of the crate `tests`, in `tests/tests/NAME.rs` and `tests/tests/NAME_*.rs`.
+/// A suite: integration tests of the crate `tests`, in `tests/tests/NAME.rs` and `tests/tests/NAME_*.rs`; a hyphen of the name is `_` there.
 #[derive(Debug)]
 pub(crate) struct Suite {
     /// Name, as given to `--suite`.
@@ -36,6 +36,9 @@ const CHROMIUM: Package = Package { program: "chromium", debian: "chromium" };
 const CHROMEDRIVER: Package = Package { program: "chromedriver", debian: "chromium-driver" };
 const BUILDAH: Package = Package { program: "buildah", debian: "buildah" };
 const MMDEBSTRAP: Package = Package { program: "mmdebstrap", debian: "mmdebstrap" };
+const RUNC: Package = Package { program: "runc", debian: "runc" };
+/// Its programs are not on the path.
+const CNI: Package = Package { program: "/usr/lib/cni/loopback", debian: "containernetworking-plugins" };
 const SYSTEMD: Package = Package { program: "systemd-analyze", debian: "systemd" };
 /// `setpriv`, which runs a server as another user.
 const SETPRIV: Package = Package { program: "setpriv", debian: "util-linux" };
@@ -106,6 +109,15 @@ pub(crate) const SUITES: &[Suite] = &[
         minutes_max: 30,
     },
     Suite {
+        name: "live-node",
+        about: "pods that really run: a kubelet and containerd, as root on this machine",
+        kind: Kind::FilesWithBinary,
+        servers: &["kubernetes", "containerd", "pause"],
+        packages: &[RUNC, CNI, BUILDAH],
+        threads: 1,
+        minutes_max: 30,
+    },
+    Suite {
         name: "image",
         about: "the Dockerfile really builds and its image runs; the systemd unit verifies",
         kind: Kind::FilesWithBinary,
@@ -124,7 +136,8 @@ pub(crate) fn named(name: &str) -> Option<&'static Suite> {
 impl Suite {
     /// Whether a test file of the crate `tests` belongs to it.
     pub(crate) fn owns(&self, stem: &str) -> bool {
-        stem.strip_prefix(self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+        let first = self.name.replace('-', "_");
+        stem.strip_prefix(&first).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     }
 }
 
@@ -147,5 +160,6 @@ mod tests {
         let process = named("process").unwrap();
         assert!(process.owns("process") && process.owns("process_faults"));
         assert!(!process.owns("processes") && !process.owns("tidy"));
+        assert!(named("live-node").unwrap().owns("live_node_restarts"));
     }
 }

@@ -1,5 +1,5 @@
 //! A real Kubernetes control plane: etcd, the API server, the controller manager and the scheduler, each a process on the loopback.
-//! It has no nodes of its own: simulated ones are [`Kwok`]'s.
+//! It has no nodes of its own: simulated ones are [`Kwok`]'s, a real one is a [`LiveNode`].
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,8 +18,10 @@ use credentials::{ADMIN_TOKEN, Credentials};
 mod credentials;
 mod helm;
 mod kwok;
+mod node;
 
 pub use kwok::{FakeNode, Kwok, READY_AFTER, RUNS_FOR};
+pub use node::{LiveNode, pause};
 
 /// A cold start of two Go programs on a busy two-core machine.
 const READY_LIMIT: Duration = Duration::from_secs(120);

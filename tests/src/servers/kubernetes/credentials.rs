@@ -71,6 +71,10 @@ impl Credentials {
         self.dir.join(KUBECONFIG)
     }
 
+    pub(super) fn node_kubeconfig(&self) -> PathBuf {
+        self.dir.join(NODE_KUBECONFIG)
+    }
+
     pub(super) fn ca(&self) -> PathBuf {
         self.dir.join(CA)
     }

@@ -1,0 +1,3 @@
+module tidegate.io/tests/servers/pause
+
+go 1.26
