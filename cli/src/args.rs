@@ -74,7 +74,7 @@ Examples:
         /// For which shell.
         shell: clap_complete::Shell,
     },
-    /// Print a page of the reference: metrics, signals, log fields or the configuration.
+    /// Print a page of the reference: metrics, signals, log fields, the configuration or serving runtimes.
     #[command(after_help = "Example:\n  tidegate reference config | less")]
     Reference {
         /// Which page.

@@ -1,4 +1,6 @@
-//! The reference pages under `docs/`, made from the code: metrics, signals, log fields, reasons, configuration.
+//! The reference pages under `docs/`, made from the code: metrics, signals, log fields, reasons, configuration, serving runtimes.
+
+mod runtimes;
 
 use std::fmt::Write as _;
 
@@ -17,6 +19,8 @@ pub(crate) enum Page {
     Fields,
     /// `tidegate.yaml`.
     Config,
+    /// Serving runtimes whose metrics are known.
+    Runtimes,
 }
 
 const MADE: &str = "<!-- Made by `tidegate reference`; a test keeps it equal to the code. -->\n\n";
@@ -28,6 +32,7 @@ pub(crate) fn page(page: Page) -> String {
         Page::Signals => signals_page(),
         Page::Fields => fields_page(),
         Page::Config => config_page(),
+        Page::Runtimes => runtimes::page(),
     };
     format!("{MADE}{body}")
 }
@@ -173,6 +178,7 @@ mod tests {
         check(Page::Signals, "signals.md");
         check(Page::Fields, "fields.md");
         check(Page::Config, "config.md");
+        check(Page::Runtimes, "runtimes.md");
     }
 
     #[test]

@@ -13,12 +13,14 @@ mod elasticsearch;
 pub mod kubernetes;
 mod program;
 mod prometheus;
+mod runtime;
 mod tidegate;
 
 pub use chromium::Browser;
 pub use elasticsearch::{Account, Elasticsearch};
 pub use program::Program;
 pub use prometheus::{PROMETHEUS_PASSWORD, PROMETHEUS_USER, Prometheus, promtool};
+pub use runtime::Runtime;
 pub use tidegate::Tidegate;
 
 /// A request to a server on this machine that takes longer than this hangs.

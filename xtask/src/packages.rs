@@ -10,7 +10,8 @@ use crate::tools::find;
 /// A program and the Debian package it comes in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Package {
-    /// Program whose presence, on `PATH` or at this very path, shows that the package is not needed.
+    /// Program whose presence, on `PATH` or at this very path, shows that the package is not needed; with arguments, a command that
+    /// succeeds then.
     pub program: &'static str,
     /// Name of the package.
     pub debian: &'static str,
@@ -21,7 +22,7 @@ const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=600";
 
 /// Installs what is missing. As another user than root it only says what to install.
 pub(crate) fn prepare(packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> = packages.iter().filter(|p| find(p.program).is_none()).map(|p| p.debian).collect();
+    let missing: Vec<_> = packages.iter().filter(|p| !is_there(p.program)).map(|p| p.debian).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -34,6 +35,14 @@ pub(crate) fn prepare(packages: &[Package]) -> Result<()> {
     }
     must_succeed(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing))
         .with_context(|| format!("failed to install {}", missing.join(" ")))
+}
+
+fn is_there(program: &str) -> bool {
+    let mut words = program.split_whitespace();
+    let Some(path) = words.next().and_then(find) else { return false };
+    let arguments: Vec<_> = words.collect();
+    arguments.is_empty()
+        || Command::new(path).args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
 fn apt_get() -> Command {
@@ -56,5 +65,6 @@ mod tests {
     fn nothing_is_done_for_programs_that_are_there() {
         let shell = Package { program: "sh", debian: "no-such-package" };
         assert!(prepare(&[shell]).is_ok());
+        assert!(is_there("sh -c true") && !is_there("sh -c false") && !is_there("no-such-program x"));
     }
 }

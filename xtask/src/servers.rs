@@ -68,6 +68,14 @@ pub(crate) const SERVERS: &[Server] = &[
         source: Some("kubernetes"),
         build: kubernetes,
     },
+    Server {
+        name: "runtimes",
+        // Python's: the versions of the packages stand in the folder.
+        version: "3.11",
+        tools: &[Tool::Python],
+        source: Some("runtimes"),
+        build: runtimes,
+    },
     Server { name: "kwok", version: "0.8.0", tools: &[Tool::Go], source: None, build: kwok },
     Server { name: "containerd", version: "2.4.2", tools: &[Tool::Go], source: None, build: containerd },
     Server { name: "helm", version: "3.22.0", tools: &[Tool::Go], source: Some("helm"), build: helm },
@@ -252,6 +260,16 @@ fn kwok(server: &Server, staging: &Path) -> Result<()> {
 fn major_and_minor(version: &str) -> Result<(&str, &str)> {
     let mut parts = version.split('.');
     parts.next().zip(parts.next()).with_context(|| format!("{version} has no minor version"))
+}
+
+/// A virtual environment. Programs of its `bin/` other than `python` name the staging directory and are of no use.
+fn runtimes(_: &Server, staging: &Path) -> Result<()> {
+    must_succeed(Command::new("python3").args(["-m", "venv"]).arg(staging))?;
+    let mut command = Command::new(staging.join("bin/python"));
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]);
+    // Nothing is compiled here, and nothing but what the file names comes in.
+    command.args(["--only-binary=:all:", "--no-deps", "-r"]);
+    must_succeed(command.arg(source_dir("runtimes").join("requirements.txt")))
 }
 
 /// Builds packages from the module in a folder of `tests/servers/` into `bin/`; `variables` (`PACKAGE.NAME=VALUE`) are set in them.

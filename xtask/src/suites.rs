@@ -43,6 +43,8 @@ const SYSTEMD: Package = Package { program: "systemd-analyze", debian: "systemd"
 /// `setpriv`, which runs a server as another user.
 const SETPRIV: Package = Package { program: "setpriv", debian: "util-linux" };
 
+const PYTHON_VENV: Package = Package { program: "python3 -m ensurepip --version", debian: "python3-venv" };
+
 /// Every suite, in the order in which they run: the cheapest first.
 pub(crate) const SUITES: &[Suite] = &[
     Suite {
@@ -87,6 +89,15 @@ pub(crate) const SUITES: &[Suite] = &[
         kind: Kind::FilesWithBinary,
         servers: &["prometheus"],
         packages: &[],
+        threads: 1,
+        minutes_max: 15,
+    },
+    Suite {
+        name: "runtimes",
+        about: "Flask, FastAPI and Ray Serve as they run: what is scraped against what was sent",
+        kind: Kind::Files,
+        servers: &["runtimes"],
+        packages: &[PYTHON_VENV],
         threads: 1,
         minutes_max: 15,
     },

@@ -14,6 +14,8 @@ pub(crate) enum Tool {
     Jdk,
     /// Apache Maven.
     Maven,
+    /// Python 3.11, which the fixed versions of the serving runtimes are resolved for.
+    Python,
 }
 
 impl Tool {
@@ -23,6 +25,7 @@ impl Tool {
             Self::Go => "Go 1.26 or later (https://go.dev/doc/install)",
             Self::Jdk => "a JDK, version 17 or later (Debian: apt-get install openjdk-17-jdk-headless)",
             Self::Maven => "Apache Maven 3.8 or later (Debian: apt-get install maven)",
+            Self::Python => "Python 3.11 or later (Debian: apt-get install python3)",
         }
     }
 
@@ -31,6 +34,7 @@ impl Tool {
             Self::Go => ("go", "version"),
             Self::Jdk => ("java", "-version"),
             Self::Maven => ("mvn", "-version"),
+            Self::Python => ("python3", "--version"),
         }
     }
 
@@ -39,6 +43,7 @@ impl Tool {
             Self::Go => (1, 26),
             Self::Jdk => (17, 0),
             Self::Maven => (3, 8),
+            Self::Python => (3, 11),
         }
     }
 

@@ -170,3 +170,60 @@ fn flow_between(before: &GatewayStats, now: &GatewayStats) -> Option<Flow> {
 fn count(n: u64) -> f64 {
     n as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Readings made at one moment.
+    struct Scraped(Timestamp, HashMap<Signal, f64>);
+
+    impl Readings for Scraped {
+        fn latest(&self, _: &WorkloadId, signal: Signal) -> Option<(f64, Timestamp)> {
+            Some((*self.1.get(&signal)?, self.0))
+        }
+
+        fn answering(&self, _: &WorkloadId) -> Option<u32> {
+            Some(2)
+        }
+
+        fn withheld(&self, _: &WorkloadId) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_an_engine_tells_of_itself_reaches_the_brain() {
+        let (id, managed) = (WorkloadId::local("chat").unwrap(), Managed::default());
+        let mut observer = Observer::new(&managed);
+        let mut look = |second: i64, told: &[(Signal, f64)]| {
+            let now = Timestamp::from_secs(second);
+            let readings = Scraped(now, told.iter().copied().collect());
+            let source = DemandSource::Scraped;
+            let eyes = Eyes { id: &id, managed: &managed, readings: &readings, source, resizing: false };
+            observer.look_at_serving(&eyes, now).seen.expect("it serves")
+        };
+        let told = [
+            (Signal::RequestsPerSecond, 4.0),
+            (Signal::CompletionsPerSecond, 3.0),
+            (Signal::InFlight, 30.0),
+            (Signal::Queued, 5.0),
+            (Signal::KvUtilisation, 0.7),
+            (Signal::PromptTokensPerSecond, 4000.0),
+            (Signal::OutputTokensPerSecond, 600.0),
+            (Signal::PerTokenMean, 0.03),
+        ];
+        look(0, &told);
+        let seen = look(2, &told);
+        assert_eq!((seen.replicas.ready, seen.in_flight, seen.queued), (2, Some(30.0), Some(5.0)));
+        assert_eq!(seen.kv_utilisation, Some(0.7));
+        let flow = seen.flow.expect("two readings have a rate");
+        assert_eq!((flow.arrivals, flow.completed, flow.ended, flow.missed), (8.0, 6.0, None, None));
+        let tokens = Tokens { prompt: 8000.0, output: 1200.0, per_output_token_s: Some(0.03) };
+        assert_eq!(flow.tokens, Some(tokens));
+        let seen = look(4, &[(Signal::InFlight, 1.0)]);
+        assert_eq!((seen.flow, seen.in_flight, seen.kv_utilisation), (None, Some(1.0), None));
+    }
+}

@@ -169,6 +169,15 @@ pub(super) fn of_histogram(signal: Signal) -> Option<OfHistogram> {
 }
 
 impl SignalRule {
+    /// Every signal that the rule gives: of a distribution, its quantiles and its mean.
+    #[must_use]
+    pub fn gives(&self) -> Vec<Signal> {
+        match quantiles_of(self.signal).filter(|_| self.how == How::Histogram) {
+            Some(all) => all.signals.into_iter().chain(all.mean).collect(),
+            None => vec![self.signal],
+        }
+    }
+
     /// Whether the rule can hold.
     ///
     /// # Errors
@@ -220,9 +229,9 @@ pub struct Runtime {
     pub note: String,
     /// What its families begin with; the same rules hold under each. Empty: the rules have whole names.
     #[serde(default)]
-    pub(super) prefixes: Vec<String>,
+    pub prefixes: Vec<String>,
     /// As they stand in the file: [`Self::rules`] gives them with their whole names.
-    pub(super) rules: Vec<SignalRule>,
+    pub rules: Vec<SignalRule>,
 }
 
 impl Runtime {
