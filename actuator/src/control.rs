@@ -1,9 +1,9 @@
 //! The loop: observe → brain → apply → tell. It has no `if` about scaling: what is decided, and what is remembered of it, is
 //! the fleet's.
 
-mod observe;
+pub(crate) mod observe;
 mod resize;
-mod study;
+pub(crate) mod study;
 
 use std::collections::BTreeMap;
 use std::path::Path;

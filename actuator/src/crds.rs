@@ -19,6 +19,7 @@ pub use pool::{GpuPool, GpuPoolSpec, GpuPoolStatus, PoolShare, PoolSlots};
 pub use serving::{
     Act, Demand, PrometheusDemand, RateUnit, ServingPolicy, ServingPolicySpec, ServingPolicyStatus, Via,
 };
+pub(crate) use status::time as status_time;
 pub use status::{
     DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, ReasonStatus, ReplicaStatus, SloStatus,
 };

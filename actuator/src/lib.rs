@@ -5,6 +5,7 @@
 //! takes a request.
 
 mod clock;
+pub mod cluster;
 pub mod control;
 pub mod crds;
 pub mod gateway;

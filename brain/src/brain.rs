@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
     Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, Reason,
-    ReasonCode, Rehearsed, ReplicaCounts, Series, ServingNeed, Standing, State, Timestamp, WorkloadId,
+    ReasonCode, Rehearsed, ReplicaCounts, Series, ServingNeed, ServingPolicy, Standing, State, Timestamp, WorkloadId,
 };
 
 use crate::capacity::CapacityModel;
@@ -100,6 +100,31 @@ impl Brain {
         }
         self.decisions = snapshot.decisions;
         self
+    }
+
+    /// The same mind under another intent. What only concerns how it acts is taken over as it is; else what was learned is kept, as over
+    /// a restart, and models are fitted anew.
+    #[must_use]
+    pub fn under(mut self, policy: Policy) -> Self {
+        match (&mut self.kind, policy) {
+            (Kind::Serving(serving), Policy::Serving(policy)) => {
+                let learned_by = |policy: &ServingPolicy| {
+                    (policy.slo, policy.capacity, policy.forecast.clone(), policy.scaling.lead_time)
+                };
+                if learned_by(&serving.policy) == learned_by(&policy) {
+                    serving.policy = policy;
+                    return self;
+                }
+                let history = History { demand: Some(serving.series.clone()), tokens: None };
+                let snapshot = self.snapshot();
+                Self::new(self.id, Policy::Serving(policy), history).restored(snapshot)
+            }
+            (Kind::Training(training), Policy::Training(policy)) => {
+                **training = training.clone().under(policy);
+                self
+            }
+            (_, policy) => Self::new(self.id, policy, History::default()),
+        }
     }
 
     /// What is to outlive a restart.

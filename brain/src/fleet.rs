@@ -29,6 +29,22 @@ impl Fleet {
         Self { brains, slots, grants: BTreeMap::new(), taught: None }
     }
 
+    /// Takes in a mind; gives back the one that had its id.
+    pub fn insert(&mut self, brain: Brain) -> Option<Brain> {
+        self.brains.insert(brain.id().clone(), brain)
+    }
+
+    /// Lets a mind go, and what the pool had granted it.
+    pub fn remove(&mut self, id: &WorkloadId) -> Option<Brain> {
+        self.grants.remove(id);
+        self.brains.remove(id)
+    }
+
+    /// The pool has become larger or smaller.
+    pub const fn set_slots(&mut self, slots: Option<u32>) {
+        self.slots = slots;
+    }
+
     /// All minds, by id.
     pub fn brains(&self) -> impl Iterator<Item = &Brain> {
         self.brains.values()

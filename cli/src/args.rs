@@ -45,6 +45,8 @@ Examples:
 pub(crate) enum Command {
     /// Watch and size workloads on this machine; serve the page and the API.
     Up(Box<UpArgs>),
+    /// Size the workloads of a Kubernetes cluster that policies name; serve the page and the API.
+    Controller(Box<ControllerArgs>),
     /// Check a configuration, or a server that it names.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -160,6 +162,57 @@ pub(crate) struct UpArgs {
     /// File with that user's password.
     #[arg(long, value_name = "FILE", requires = "elasticsearch_user")]
     pub(crate) elasticsearch_password_file: Option<PathBuf>,
+}
+
+/// `tidegate controller`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  tidegate controller                                       with your own kubeconfig, page on loopback
+  tidegate controller --namespace ml --namespace batch      only policies and workloads of these namespaces
+  tidegate controller --prometheus http://127.0.0.1:9090    answers the queries of policies that name no server
+
+In a pod it uses the pod's ServiceAccount. Several may run: one leads and writes, the others watch and learn.")]
+pub(crate) struct ControllerArgs {
+    /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, else the pod's ServiceAccount].
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Only this namespace; may be given again [default: all].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Vec<String>,
+    /// Directory for history and state [default: tidegate-data].
+    #[arg(long, value_name = "DIR", default_value = "tidegate-data")]
+    pub(crate) data: PathBuf,
+    /// Address of the page and the API; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9095")]
+    pub(crate) listen: SocketAddr,
+    /// Certificate chain for it, PEM; needed beyond loopback.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// File of bearer tokens for the API; needed beyond loopback.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// Prometheus that answers the queries of policies that name no server.
+    #[arg(long, value_name = "URL")]
+    pub(crate) prometheus: Option<String>,
+    /// File with a bearer token for it.
+    #[arg(long, value_name = "FILE", requires = "prometheus")]
+    pub(crate) prometheus_token_file: Option<PathBuf>,
+    /// File with the certificates that it is trusted by, PEM.
+    #[arg(long, value_name = "FILE", requires = "prometheus")]
+    pub(crate) prometheus_ca_file: Option<PathBuf>,
+    /// Namespace of the Lease by which one of several controllers leads [default: the pod's own, else `default`].
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
+    pub(crate) lease_namespace: Option<String>,
+    /// Name of that Lease.
+    #[arg(long, value_name = "NAME", default_value = "tidegate-controller")]
+    pub(crate) lease_name: String,
+    /// Who this controller is in the election; unique [default: host name and process id].
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub(crate) identity: Option<String>,
 }
 
 fn speed(text: &str) -> Result<f64, String> {

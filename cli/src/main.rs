@@ -3,17 +3,24 @@
 mod api;
 mod args;
 mod backtest;
+mod board;
 mod check;
 mod client;
 mod clock;
 mod config;
+mod controller;
+mod ending;
 mod explain;
 mod forecast;
+mod keep;
 mod load;
 mod logs;
 mod output;
 mod reference;
 mod replay;
+mod show;
+mod summary;
+mod told;
 mod trace;
 mod up;
 
@@ -84,6 +91,7 @@ async fn run(command: Command) -> ExitCode {
     let ended = match command {
         // Servers take care of signals themselves: they drain and end with 0.
         Command::Up(args) => up::run(*args).await,
+        Command::Controller(args) => controller::run(*args).await,
         Command::Sample(Sample::DigitsServe(args)) => {
             tidegate_digits::serve::run(args).await.map_err(Into::into)
         }
@@ -135,7 +143,7 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
             output::say(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Reference { page } => output::say(reference::page(page).trim_end()),
-        Command::Up(_) | Command::Sample(_) | Command::Load(_) => unreachable!("these are run before"),
+        Command::Up(_) | Command::Controller(_) | Command::Sample(_) | Command::Load(_) => unreachable!("these are run before"),
     }
 }
 

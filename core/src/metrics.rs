@@ -173,6 +173,9 @@ metrics! {
     LogLinesBuffered, "tidegate_log_lines_buffered", Gauge, One, [Sink], "Log lines read and not yet acknowledged.";
     LogShipRetries, "tidegate_log_ship_retries_total", Counter, One, [Sink, Cause], "Requests or items sent again.";
     LogShipLagSeconds, "tidegate_log_ship_lag_seconds", Gauge, Seconds, [Sink], "Age of the oldest line not yet acknowledged.";
+    ClusterWrites, "tidegate_cluster_writes_total", Counter, One, [Workload, Outcome], "Sizes and floors written to the API server, by outcome: ok, or why it was refused.";
+    ClusterBlindSeconds, "tidegate_cluster_blind_seconds", Gauge, Seconds, [], "Time since which the API server cannot be watched; 0 while it can.";
+    ControllerLeads, "tidegate_controller_leads", Gauge, One, [], "1 while this controller leads and writes, 0 while it watches and learns.";
     HistoryBytes, "tidegate_history_bytes", Gauge, Bytes, [], "Size of the embedded history on disk.";
     HistorySamples, "tidegate_history_samples_total", Counter, One, [], "Readings written to the embedded history.";
     HistoryErrors, "tidegate_history_errors_total", Counter, One, [Cause], "Reads or writes of the embedded history that failed.";

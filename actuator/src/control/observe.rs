@@ -40,13 +40,50 @@ pub(super) struct Observer {
     events: Option<broadcast::Receiver<Event>>,
     last: Option<GatewayStats>,
     looked: Option<Timestamp>,
-    scraped: Option<Timestamp>,
+    scraped: Scraped,
+}
+
+/// What is remembered of a workload whose flow comes from readings: when the last new one was taken.
+#[derive(Debug, Default)]
+pub(crate) struct Scraped(Option<Timestamp>);
+
+impl Scraped {
+    /// Fills in what the replicas' own metrics say: a rate stands for the time since the last new reading.
+    pub(crate) fn fill(&mut self, readings: &dyn Readings, id: &WorkloadId, now: Timestamp, seen: &mut Seen) {
+        let read = |signal| {
+            let (value, at) = readings.latest(id, signal)?;
+            (now.since(at) <= SCRAPED_FRESH).then_some((value, at))
+        };
+        seen.in_flight = read(Signal::InFlight).map(|(value, _)| value);
+        seen.queued = read(Signal::Queued).map(|(value, _)| value);
+        seen.kv_utilisation = read(Signal::KvUtilisation).map(|(value, _)| value);
+        let Some((rate, at)) = read(Signal::RequestsPerSecond) else { return };
+        let last = self.0.replace(at);
+        let Some(window) = last.map(|last| at.since(last)).filter(|window| !window.is_zero()) else { return };
+        let amount = |rate: f64| rate * window.as_secs_f64();
+        let completed = read(Signal::CompletionsPerSecond).map_or(rate, |(value, _)| value);
+        let missed = read(Signal::SloMissesPerSecond).map(|(value, _)| amount(value));
+        let tokens = read(Signal::PromptTokensPerSecond).zip(read(Signal::OutputTokensPerSecond));
+        let per_output_token_s = read(Signal::PerTokenMean).map(|(value, _)| value);
+        seen.flow = Some(Flow {
+            window,
+            arrivals: amount(rate),
+            completed: amount(completed),
+            ended: missed.map(|_| amount(completed)),
+            missed,
+            tokens: tokens.map(|((prompt, _), (output, _))| Tokens {
+                prompt: amount(prompt),
+                output: amount(output),
+                per_output_token_s,
+            }),
+        });
+    }
 }
 
 impl Observer {
     pub(super) fn new(managed: &Managed) -> Self {
         let events = managed.target.as_ref().map(|target| target.events());
-        Self { events, last: None, looked: None, scraped: None }
+        Self { events, last: None, looked: None, scraped: Scraped::default() }
     }
 
     pub(super) fn look_at_serving(&mut self, eyes: &Eyes<'_>, now: Timestamp) -> Look {
@@ -71,43 +108,12 @@ impl Observer {
                 seen.in_flight = Some(count(stats.in_flight));
                 seen.queued = Some(count(stats.queued));
             }
-            None if !by_gateway && !withheld => self.scrape(eyes, now, &mut seen),
+            None if !by_gateway && !withheld => self.scraped.fill(eyes.readings, eyes.id, now, &mut seen),
             None => {}
         }
         self.last.clone_from(&stats);
         self.looked = Some(now);
         Look { seen: Some(seen), progress: None, gateway: stats, started, lost }
-    }
-
-    /// Fills in what the replicas' own metrics say: a rate stands for the time since the last new reading.
-    fn scrape(&mut self, eyes: &Eyes<'_>, now: Timestamp, seen: &mut Seen) {
-        let read = |signal| {
-            let (value, at) = eyes.readings.latest(eyes.id, signal)?;
-            (now.since(at) <= SCRAPED_FRESH).then_some((value, at))
-        };
-        seen.in_flight = read(Signal::InFlight).map(|(value, _)| value);
-        seen.queued = read(Signal::Queued).map(|(value, _)| value);
-        seen.kv_utilisation = read(Signal::KvUtilisation).map(|(value, _)| value);
-        let Some((rate, at)) = read(Signal::RequestsPerSecond) else { return };
-        let last = self.scraped.replace(at);
-        let Some(window) = last.map(|last| at.since(last)).filter(|window| !window.is_zero()) else { return };
-        let amount = |rate: f64| rate * window.as_secs_f64();
-        let completed = read(Signal::CompletionsPerSecond).map_or(rate, |(value, _)| value);
-        let missed = read(Signal::SloMissesPerSecond).map(|(value, _)| amount(value));
-        let tokens = read(Signal::PromptTokensPerSecond).zip(read(Signal::OutputTokensPerSecond));
-        let per_output_token_s = read(Signal::PerTokenMean).map(|(value, _)| value);
-        seen.flow = Some(Flow {
-            window,
-            arrivals: amount(rate),
-            completed: amount(completed),
-            ended: missed.map(|_| amount(completed)),
-            missed,
-            tokens: tokens.map(|((prompt, _), (output, _))| Tokens {
-                prompt: amount(prompt),
-                output: amount(output),
-                per_output_token_s,
-            }),
-        });
     }
 
     pub(super) fn look_at_training(&mut self, eyes: &Eyes<'_>, now: Timestamp) -> Look {

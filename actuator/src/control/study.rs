@@ -6,13 +6,13 @@ use tokio::task::JoinHandle;
 
 /// The lesson that is being learned, if any.
 #[derive(Debug, Default)]
-pub(super) struct Study {
+pub(crate) struct Study {
     under_way: Option<(WorkloadId, JoinHandle<Learned>)>,
 }
 
 impl Study {
     /// Takes a finished lesson in, and begins the next that is due. Must be called within a Tokio runtime.
-    pub(super) fn go_on(&mut self, fleet: &mut Fleet) {
+    pub(crate) fn go_on(&mut self, fleet: &mut Fleet) {
         if let Some((id, handle)) = self.under_way.take_if(|(_, handle)| handle.is_finished()) {
             // It is finished, so this is there at once.
             match futures::FutureExt::now_or_never(handle) {

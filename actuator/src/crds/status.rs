@@ -152,7 +152,7 @@ fn word(code: ReasonCode) -> String {
 }
 
 /// A time as the API server writes it; the epoch where it is out of its range.
-pub(super) fn time(at: Timestamp) -> Time {
+pub(crate) fn time(at: Timestamp) -> Time {
     // Whole seconds: that is all that the API server keeps.
     let seconds = at.as_millis().div_euclid(1000);
     Time(jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))

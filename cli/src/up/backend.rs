@@ -1,13 +1,9 @@
 //! What the API shows of this machine: the parts' figures in the API's shapes.
 
-use tidegate_actuator::control::Control;
 use tidegate_agent::export::Format;
 use tidegate_agent::logs::{self, LogClass, LogLevel};
 use tidegate_brain::Brain;
-use tidegate_core::{
-    Alert, AlertOutcome, CapacitySource, Label, Metric, Policy, Rehearsed, Signal, Subject, Timestamp,
-    WorkloadId,
-};
+use tidegate_core::{Alert, Label, Metric, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_history::Aggregate;
 use tokio::sync::broadcast;
 
@@ -15,12 +11,11 @@ use super::machine::{Machine, lock};
 use super::rivals::Rivals;
 use super::round::log_line;
 use super::settings::LogSetting;
-use super::summary;
 use crate::api::views::{
     self, About, AlertBatch, AlertReport, AlertStatus, Event, Exposition, ForecastView, Point,
 };
 use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
-use crate::clock;
+use crate::{clock, show, summary};
 
 impl Machine {
     /// Looks at one brain.
@@ -47,7 +42,7 @@ impl Backend for Machine {
     fn about(&self) -> About {
         // One lock at a time: a round holds others while it takes these.
         let (rivals_since, rivals) = rivals_view(&lock(&self.rivals));
-        let pool = lock(&self.control).as_ref().and_then(pool_view);
+        let pool = lock(&self.control).as_ref().and_then(|control| show::pool(control.fleet()));
         let days = self.preloaded;
         About {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -76,7 +71,10 @@ impl Backend for Machine {
 
     fn workload(&self, id: &WorkloadId) -> Option<views::WorkloadDetail> {
         let workload = lock(&self.cards).get(id)?.view.clone();
-        self.brain(id, |brain| detail(self, workload, brain)).ok()
+        let signals = self.store.signals(&Subject::Workload(id.clone()));
+        let name = format!("{}: ", id.name());
+        let address = self.addresses.iter().find_map(|address| address.strip_prefix(&name));
+        self.brain(id, |brain| show::detail(workload, brain, &signals, address.map(str::to_owned))).ok()
     }
 
     fn forecast(&self, id: &WorkloadId, signal: Option<Signal>) -> Result<Option<ForecastView>, Refusal> {
@@ -101,11 +99,15 @@ impl Backend for Machine {
     }
 
     fn decisions(&self, id: &WorkloadId, limit: usize) -> Result<Vec<views::Decision>, Refusal> {
-        self.brain(id, |brain| brain.decisions().take(limit).map(decision_view).collect())
+        self.brain(id, |brain| brain.decisions().take(limit).map(show::decision).collect())
     }
 
     fn summary(&self, from: Timestamp, to: Timestamp) -> Result<views::Summary, Refusal> {
-        summary::summary(self, from, to)
+        // History that the demo made up is nothing that a workload did.
+        let from = if self.preloaded.is_some() { from.max(self.started_at) } else { from };
+        let control = lock(&self.control);
+        let control = control.as_ref().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
+        summary::summary(&self.store, control.fleet().brains(), from, to)
     }
 
     fn logs(&self, filter: &LogFilter) -> Result<Vec<views::LogLine>, Refusal> {
@@ -154,11 +156,7 @@ impl Backend for Machine {
         for alert in batch.alerts {
             let firing = alert.status == AlertStatus::Firing;
             let alert = Alert { fingerprint: alert.fingerprint, firing, labels: alert.labels };
-            let admitted = control.admit(&alert, now);
-            if admitted.is_empty() {
-                results.push(alert_outcome(&alert, None, AlertOutcome::NoRule));
-            }
-            results.extend(admitted.iter().map(|(id, outcome)| alert_outcome(&alert, Some(id), *outcome)));
+            results.extend(show::alert_outcomes(&alert, &control.admit(&alert, now)));
         }
         for result in &results {
             self.registry.counter(Metric::AlertsReceived, &[(Label::Outcome, &result.outcome)]).inc();
@@ -207,69 +205,6 @@ fn rivals_view(all: &[Rivals]) -> (Option<Timestamp>, Vec<views::Rival>) {
     (all.iter().filter_map(|rivals| rivals.since).min(), rows.collect())
 }
 
-fn alert_outcome(alert: &Alert, id: Option<&WorkloadId>, outcome: AlertOutcome) -> views::AlertOutcome {
-    let text = match outcome {
-        AlertOutcome::Raised => "the floor was raised",
-        AlertOutcome::Repeated => "it had its effect already",
-        AlertOutcome::Resolved => "its effect, if any, has ended",
-        AlertOutcome::NoRule => "no policy has a rule for it",
-        AlertOutcome::CoolingDown => "the rule's last effect is too recent",
-        AlertOutcome::OverBudget => "the rule has had its effects of this hour",
-    };
-    views::AlertOutcome {
-        fingerprint: alert.fingerprint.clone(),
-        outcome: outcome.as_str().into(),
-        workload: id.map(ToString::to_string),
-        text: text.into(),
-    }
-}
-
-/// A decision in the API's shape.
-pub(super) fn decision_view(decision: &tidegate_core::Decision) -> views::Decision {
-    let reason = |reason: &tidegate_core::Reason| views::Reason {
-        code: serde_json::to_value(reason.code)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned))
-            .unwrap_or_default(),
-        text: reason.text.clone(),
-        values: reason.values.clone(),
-    };
-    views::Decision {
-        at: decision.at,
-        from: decision.from,
-        to: decision.to,
-        reasons: decision.reasons.iter().map(reason).collect(),
-        baseline: views::Baseline { hpa: decision.hpa },
-        inputs: decision.inputs.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
-    }
-}
-
-/// The pool in the API's shape; `None` where there is none.
-pub(super) fn pool_view(control: &Control) -> Option<views::Pool> {
-    let slots = control.fleet().slots()?;
-    let holder = |brain: &Brain| views::PoolHolder {
-        workload: brain.id().to_string(),
-        role: brain.policy().role().as_str().into(),
-        slots: brain.counts().held(),
-    };
-    let held: Vec<_> = control.fleet().brains().map(holder).collect();
-    let taken = held.iter().map(|holder| holder.slots).fold(0, u32::saturating_add);
-    let telling = [
-        tidegate_core::ReasonCode::PoolShort,
-        tidegate_core::ReasonCode::PoolLimit,
-        tidegate_core::ReasonCode::PoolRecall,
-    ];
-    let notes = control.fleet().brains().flat_map(|brain| {
-        let reasons = brain.plan().map(|plan| plan.reasons.clone()).unwrap_or_default();
-        let name = brain.id().name().to_owned();
-        reasons
-            .into_iter()
-            .filter(|r| telling.contains(&r.code))
-            .map(move |reason| format!("{name}: {}", reason.text))
-    });
-    Some(views::Pool { slots, free: slots.saturating_sub(taken), notes: notes.collect(), held })
-}
-
 fn sinks(machine: &Machine) -> Vec<views::Sink> {
     let stats = lock(&machine.logs).as_ref().map(|logs| logs.stats());
     let sink = |stats: logs::LogStats| views::Sink {
@@ -297,99 +232,4 @@ fn indexed(machine: &Machine) -> Option<views::IndexedLogs> {
         written: asked.map(|(written, _)| written),
         indexed: asked.map(|(_, found)| found),
     })
-}
-
-fn detail(machine: &Machine, workload: views::Workload, brain: &Brain) -> views::WorkloadDetail {
-    let policy = match brain.policy() {
-        Policy::Serving(policy) => serde_json::to_value(policy),
-        Policy::Training(policy) => serde_json::to_value(policy),
-    };
-    let slo = match brain.policy() {
-        Policy::Serving(policy) => Some(policy.slo.latency.get().as_secs_f64()),
-        Policy::Training(_) => None,
-    };
-    let signals = machine.store.signals(&Subject::Workload(brain.id().clone()));
-    let name = format!("{}: ", brain.id().name());
-    let address = machine.addresses.iter().find_map(|address| address.strip_prefix(&name)).map(str::to_owned);
-    views::WorkloadDetail {
-        policy: policy.expect("a policy is plain data"),
-        capacity: brain.capacity().map(|capacity| views::Capacity {
-            low: Some(capacity.low),
-            mid: Some(capacity.mid),
-            high: Some(capacity.high),
-            unit: Signal::RequestsPerSecond.unit().symbol().into(),
-            source: match capacity.source {
-                CapacitySource::Hint => "hint".into(),
-                CapacitySource::Learned => "learned".into(),
-                CapacitySource::Measured => "measured".into(),
-            },
-        }),
-        lead_time: brain.lead().map(|lead| views::LeadTime {
-            p50_s: Some(lead.p50.as_secs_f64()),
-            p90_s: Some(lead.p90.as_secs_f64()),
-            starts: lead.starts,
-        }),
-        provision: brain.stance(clock::now()).map(|chosen| provision(chosen, brain)),
-        league: brain.league().iter().map(standing).collect(),
-        evidence: evidence(&workload, brain),
-        signals: signals
-            .iter()
-            .map(|s| views::SignalName { signal: s.name().into(), unit: s.unit().symbol().into() })
-            .collect(),
-        slo_latency_s: slo,
-        address,
-        workload,
-    }
-}
-
-/// The stance in use, in words and numbers.
-fn provision(chosen: &Rehearsed, brain: &Brain) -> views::Provision {
-    let stance = chosen.stance;
-    let mut text = format!("{} × the present demand", stance.level);
-    if stance.usual > 0.0 {
-        text += &format!(" + {} × the usual", stance.usual);
-    }
-    if let Some(p) = stance.peak {
-        text += &format!(", or the {p} quantile of the peak");
-    }
-    let point = |one: &Rehearsed| views::FrontPoint { replicas: one.replicas, miss_fraction: one.missed };
-    views::Provision {
-        text,
-        level: stance.level,
-        usual: stance.usual,
-        peak_quantile: stance.peak,
-        hold_s: stance.hold.as_secs_f64(),
-        rehearsed_replicas: chosen.replicas,
-        rehearsed_miss_fraction: chosen.missed,
-        front: brain.front().iter().map(point).collect(),
-    }
-}
-
-fn standing(standing: &tidegate_core::Standing) -> views::Standing {
-    views::Standing {
-        signal: Signal::RequestsPerSecond.name().into(),
-        model: standing.model.clone(),
-        pinball: standing.score.map(|score| score.pinball),
-        pinball_ratio: standing.score.map(|score| score.pinball_ratio),
-        coverage95: standing.score.map(|score| score.coverage95),
-        origins: standing.score.map(|score| score.origins),
-        in_use: standing.in_use,
-    }
-}
-
-/// Why the bottleneck is what it is said to be, in numbers.
-fn evidence(workload: &views::Workload, brain: &Brain) -> Option<views::Bottleneck> {
-    let seen = brain.seen()?;
-    let (text, replicas_help) = match workload.bottleneck.as_deref()? {
-        "queue" => {
-            let queued = seen.queued.unwrap_or(0.0);
-            (
-                format!("{queued:.0} requests wait for {} ready replicas", seen.replicas.ready),
-                Some(!seen.crash_loop),
-            )
-        }
-        "stalled" => ("replicas end soon after their start".to_owned(), Some(false)),
-        _ => return None,
-    };
-    Some(views::Bottleneck { text, replicas_help })
 }

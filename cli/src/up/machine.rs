@@ -1,12 +1,12 @@
 //! Everything that `up` runs on this machine, put together: started in order, stopped in order.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tidegate_actuator::control::{Control, Managed};
 use tidegate_actuator::routing::Routing;
 use tidegate_actuator::{Gateway, LocalTarget};
@@ -14,19 +14,19 @@ use tidegate_agent::collect::agent::Paces;
 use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ProcessGroup, ScrapeTarget};
 use tidegate_agent::export::{Exporter, Registry};
 use tidegate_agent::logs::{LogHandle, LogSource};
-use tidegate_brain::{Brain, Fleet, History, Snapshot};
-use tidegate_core::{Policy, ServingPolicy, Signal, Subject, Timestamp, WorkloadId};
-use tidegate_history::{Aggregate, OpenError, Store, StoreOptions};
+use tidegate_brain::{Brain, Fleet};
+use tidegate_core::{Policy, Timestamp, WorkloadId};
+use tidegate_history::Store;
 use tokio::sync::{broadcast, watch};
 
-use super::board::Card;
 use super::demo::Running;
 use super::logging;
 use super::readings::Collected;
 use super::rivals::Rivals;
 use super::settings::{Setting, Settings};
 use crate::api::views::Event;
-use crate::clock;
+use crate::board::Card;
+use crate::{clock, keep};
 
 /// Events kept for a listener that is slow.
 const EVENTS_KEPT: usize = 1024;
@@ -34,10 +34,6 @@ const EVENTS_KEPT: usize = 1024;
 pub(super) const SHOWN_FOR: Duration = Duration::from_secs(30);
 /// How often workloads are scraped and their processes looked at.
 const WORKLOADS_EVERY: Duration = Duration::from_secs(2);
-/// Demand that brains are given from the history: the five weeks of its tier of minutes.
-const HISTORY_FOR: Duration = Duration::from_secs(35 * 86_400);
-/// As many steps of it as a brain keeps: three weeks of minutes.
-const HISTORY_STEPS_MAX: u32 = 30_240;
 /// Time that requests under way have when the gateway stops, and that logs have to be shipped.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -75,13 +71,13 @@ impl Machine {
     pub(super) async fn start(mut settings: Settings, url: &str) -> anyhow::Result<Self> {
         let started_at = clock::now();
         let mut notes = std::mem::take(&mut settings.notes);
-        let locked = lock_directory(&settings.data)?;
-        let store = Arc::new(open_history(&settings.data, started_at, &mut notes)?);
+        let locked = keep::lock_directory(&settings.data)?;
+        let store = Arc::new(keep::open_history(&settings.data, started_at, &mut notes)?);
         let preloaded = match &settings.demo {
             Some(demo) => demo.prepare(&store, started_at).await?,
             None => None,
         };
-        let host = host_name();
+        let host = keep::host_name();
         let (logs, sources) = logging::start(&settings, &host)?;
         let mut managed = BTreeMap::new();
         let mut addresses = vec![url.to_owned()];
@@ -160,10 +156,7 @@ impl Machine {
 
     /// Keeps what a brain has learned for the next start.
     pub(super) fn keep(&self, brain: &Brain) {
-        let kept = serde_json::to_vec(&brain.snapshot()).expect("a snapshot is plain data");
-        if let Err(error) = self.store.put_blob(&blob_key(brain.id()), &kept) {
-            tracing::warn!(workload = %brain.id(), error = %error, "what was learned could not be kept");
-        }
+        keep::brain(&self.store, brain);
     }
 
     /// Tells listeners; nobody need be there.
@@ -175,53 +168,6 @@ impl Machine {
 /// A lock that a panic elsewhere does not break: every update leaves the value whole.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn blob_key(id: &WorkloadId) -> String {
-    format!("brain/{id}")
-}
-
-/// Takes the data directory for this process: two on one directory would fight over the same replicas and files, also where
-/// neither can keep a history.
-fn lock_directory(data: &Path) -> anyhow::Result<File> {
-    let path = data.join("lock");
-    let failed = || format!("failed to lock {}", path.display());
-    let file = File::options().write(true).create(true).truncate(false).open(&path).with_context(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!(
-                "another Tidegate uses the data directory {}; give this one its own with --data",
-                data.display()
-            )
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
-    }
-}
-
-/// Opens the history; goes on without keeping anything where the directory cannot be written, and says so.
-fn open_history(data: &Path, now: Timestamp, notes: &mut Vec<String>) -> anyhow::Result<Store> {
-    let folder = data.join("history");
-    match Store::open(&folder, StoreOptions::default(), now) {
-        Ok((store, opened)) => {
-            if let Some(moved) = opened.moved_aside {
-                tracing::error!(?moved, "the history was damaged; it was moved aside and a new one begun");
-                notes.push(format!(
-                    "The history was damaged and was moved aside: {moved:?}. A new one was begun."
-                ));
-            }
-            Ok(store)
-        }
-        Err(error @ OpenError::InUse { .. }) => {
-            Err(error).context("another Tidegate uses this data directory")
-        }
-        Err(error) => {
-            let error = anyhow::Error::new(error);
-            tracing::error!("the history cannot be kept, going on in memory: {error:#}");
-            notes.push(format!("The history is kept in memory only: {error:#}."));
-            Ok(Store::in_memory(StoreOptions::default()))
-        }
-    }
 }
 
 async fn start_workload(setting: &Setting, data: &Path) -> anyhow::Result<Managed> {
@@ -275,39 +221,12 @@ fn scrape_every(settings: &Settings) -> Duration {
 
 /// A brain that knows what the history knows, and what its predecessor learned.
 fn brain(setting: &Setting, store: &Store, now: Timestamp) -> Brain {
-    let read = |policy: &ServingPolicy, signal| {
-        let subject = Subject::Workload(setting.id.clone());
-        let step = policy.forecast.step.get();
-        let from = now.before(HISTORY_FOR.min(step.saturating_mul(HISTORY_STEPS_MAX)));
-        let read = store.read(&subject, signal, from, now, step, Aggregate::Mean);
-        read.inspect_err(|error| tracing::warn!(workload = %setting.id, %error, "the history cannot be read"))
-            .ok()
-            .and_then(trimmed)
-    };
-    let history = match &setting.policy {
-        Policy::Serving(policy) => {
-            let prompt = read(policy, Signal::PromptTokensPerSecond);
-            let tokens = prompt.zip(read(policy, Signal::OutputTokensPerSecond));
-            History {
-                demand: read(policy, Signal::RequestsPerSecond),
-                tokens: tokens.map(|(prompt, output)| [prompt, output]),
-            }
-        }
-        Policy::Training(_) => History::default(),
-    };
+    let (history, snapshot) = keep::recall(store, &setting.id, &setting.policy, now);
     let brain = Brain::new(setting.id.clone(), setting.policy.clone(), history);
-    let kept = store.get_blob(&blob_key(&setting.id)).ok().flatten();
-    match kept.and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok()) {
+    match snapshot {
         Some(snapshot) => brain.restored(snapshot),
         None => brain,
     }
-}
-
-/// A series from its first known step on.
-fn trimmed(series: tidegate_core::Series) -> Option<tidegate_core::Series> {
-    let first = series.values().iter().position(Option::is_some)?;
-    let values = series.values()[first..].iter().copied();
-    Some(tidegate_core::Series::from_values(series.time(first), series.step(), values))
 }
 
 fn rivals(settings: &Settings) -> Vec<Rivals> {
@@ -318,10 +237,4 @@ fn rivals(settings: &Settings) -> Vec<Rivals> {
         _ => None,
     };
     settings.workloads.iter().filter_map(of).collect()
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "localhost".into() } else { name.into() }
 }

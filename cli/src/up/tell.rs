@@ -13,15 +13,14 @@ use super::machine::{Machine, lock};
 use super::readings::LOOP;
 use super::rivals::Second;
 use super::settings::Setting;
-use super::{backend, rivals};
+use super::rivals;
 use crate::api::views::Event;
+use crate::{show, told};
 
 /// Latency quantiles are of the requests of about this long.
 const LATENCY_OVER: usize = 5;
 /// Longest a scrape of one replica may take.
 const SCRAPE_DEADLINE: Duration = Duration::from_secs(2);
-/// Quantiles of the forecast shown as metrics.
-const SHOWN_QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
 
 /// What is remembered from one round to the next.
 #[derive(Debug)]
@@ -133,16 +132,7 @@ impl Teller {
         let workload = (Label::Workload, id);
         let registry = &machine.registry;
         if let Some(decision) = &told.decision {
-            let direction = match decision.to.cmp(&decision.from) {
-                std::cmp::Ordering::Greater => "up",
-                std::cmp::Ordering::Less => "down",
-                std::cmp::Ordering::Equal => "hold",
-            };
-            registry.counter(Metric::Decisions, &[workload, (Label::Direction, direction)]).inc();
-            let text = serde_json::to_vec(decision).expect("a decision is plain data");
-            if let Err(error) = machine.store.append_record(&format!("decisions/{id}"), decision.at, &text) {
-                tracing::warn!(workload = id, %error, "a decision could not be recorded");
-            }
+            told::decision(registry, &machine.store, brain.id(), decision);
         }
         if let Policy::Serving(policy) = brain.policy() {
             registry.gauge(Metric::SloTarget, &[workload]).set(Some(policy.slo.target.get()));
@@ -158,7 +148,7 @@ impl Teller {
                 self.gateways.get(brain.id()).and_then(|kept| kept.last()),
             );
         }
-        forecast_metrics(machine, brain);
+        told::forecast(registry, brain);
     }
 
     fn rivals(&self, machine: &Machine, brain: &Brain, told: &Told, at: Timestamp) {
@@ -260,36 +250,9 @@ fn card(machine: &Machine, brain: &Brain, told: &Told, now: Timestamp) {
     let changes = card.update(brain, told, &faults, now);
     let (view, attained) = (card.view.clone(), card.attained());
     drop(cards);
-    let id = brain.id().as_str();
-    machine
-        .registry
-        .gauge(Metric::SloMissRatio, &[(Label::Workload, id)])
-        .set(attained.map(|share| 1.0 - share));
-    for change in changes {
-        let labels = [(Label::Workload, id), (Label::Condition, change.condition.name.as_str())];
-        machine.registry.gauge(Metric::WorkloadCondition, &labels).set(change.holds.then_some(1.0));
-        tracing::info!(
-            workload = id,
-            condition = change.condition.name,
-            holds = change.holds,
-            text = change.condition.text,
-            "condition changed"
-        );
-        machine.tell(Event::Condition(Box::new(change)));
-    }
+    told::card(&machine.registry, &machine.news, brain.id(), attained, changes);
     if let Some(decision) = &told.decision {
-        let reasons: Vec<_> = decision.reasons.iter().map(|reason| reason.text.as_str()).collect();
-        if decision.from != decision.to {
-            tracing::info!(
-                workload = id,
-                from = decision.from,
-                to = decision.to,
-                reasons = reasons.join("; "),
-                "decided"
-            );
-        }
-        let decision = Box::new(backend::decision_view(decision));
-        machine.tell(Event::Decision { workload: id.to_owned(), decision });
+        told::decision_news(&machine.news, brain.id(), decision);
     }
     machine.tell(Event::Workload(Box::new(view)));
 }
@@ -318,22 +281,6 @@ fn gateway_metrics(
     }
 }
 
-fn forecast_metrics(machine: &Machine, brain: &Brain) {
-    let (Some(forecast), Some(lead)) = (brain.forecast(), brain.lead()) else { return };
-    let workload = (Label::Workload, brain.id().as_str());
-    let signal = (Label::Signal, forecast.signal.name());
-    for p in SHOWN_QUANTILES {
-        let value = forecast.max_quantile(forecast.issued_at, lead.p90, p);
-        let labels = [workload, signal, (Label::Quantile, &*p.to_string()), (Label::Horizon, "lead")];
-        machine.registry.gauge(Metric::Forecast, &labels).set(value);
-    }
-    let Some(score) = forecast.score else { return };
-    let labels = [workload, signal, (Label::Model, forecast.model.as_str())];
-    machine.registry.gauge(Metric::ForecastScore, &labels).set(Some(score.pinball_ratio));
-    let labels = [workload, signal, (Label::Quantile, "0.95")];
-    machine.registry.gauge(Metric::ForecastCoverage, &labels).set(Some(score.coverage95));
-}
-
 fn rival_metrics(machine: &Machine, rivals: &rivals::Rivals) {
     for (policy, totals) in rivals.totals() {
         let labels = [(Label::Workload, rivals.workload().as_str()), (Label::Policy, policy)];
@@ -343,7 +290,7 @@ fn rival_metrics(machine: &Machine, rivals: &rivals::Rivals) {
 }
 
 fn pool_metrics(machine: &Machine, control: &Control) {
-    let Some(pool) = backend::pool_view(control) else { return };
+    let Some(pool) = show::pool(control.fleet()) else { return };
     let held = |role: &str| {
         pool.held.iter().filter(|holder| holder.role == role).map(|holder| holder.slots).sum::<u32>()
     };

@@ -6,7 +6,6 @@ use tidegate_brain::Brain;
 use tidegate_core::{Role, Signal, Subject, Timestamp};
 use tidegate_history::{Aggregate, Store, StoreError};
 
-use super::machine::{Machine, lock};
 use crate::api::Refusal;
 use crate::api::views::{Summary, WorkloadSummary};
 
@@ -16,24 +15,25 @@ const STEPS_WANTED: u64 = 5000;
 const RECORDS_MAX: usize = 10_000;
 
 /// The range's figures. Rates are held once a second, so their sums are amounts.
-pub(super) fn summary(machine: &Machine, from: Timestamp, to: Timestamp) -> Result<Summary, Refusal> {
-    // History that the demo made up is nothing that a workload did.
-    let from = if machine.preloaded.is_some() { from.max(machine.started_at) } else { from };
-    let control = lock(&machine.control);
-    let control = control.as_ref().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
+pub(crate) fn summary<'a>(
+    store: &Store,
+    brains: impl Iterator<Item = &'a Brain>,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Summary, Refusal> {
     let unreadable = |error: StoreError| Refusal::Unavailable(format!("the history cannot be read: {error}"));
-    let workloads = control.fleet().brains().map(|brain| of_workload(machine, brain, from, to));
+    let workloads = brains.map(|brain| of_workload(store, brain, from, to));
     let workloads = workloads.collect::<Result<_, _>>().map_err(unreadable)?;
     Ok(Summary { from, to, workloads })
 }
 
 fn of_workload(
-    machine: &Machine,
+    store: &Store,
     brain: &Brain,
     from: Timestamp,
     to: Timestamp,
 ) -> Result<WorkloadSummary, StoreError> {
-    let range = Range { store: &machine.store, subject: Subject::Workload(brain.id().clone()), from, to };
+    let range = Range { store, subject: Subject::Workload(brain.id().clone()), from, to };
     let serving = brain.policy().role() == Role::Serving;
     // What was preloaded was never asked of anybody.
     let requests = range.amount_while(Signal::RequestsPerSecond, Signal::ReplicasWanted)?;
@@ -49,7 +49,7 @@ fn of_workload(
             .filter(|(all, _)| serving && *all > 0.0)
             .map(|(all, missed)| (missed / all).min(1.0)),
         replica_hours: held.map(|seconds| seconds / 3600.0),
-        decisions: Some(decisions(machine, brain, from, to)?),
+        decisions: Some(decisions(store, brain, from, to)?),
         forecast_score: brain.forecast().and_then(|forecast| forecast.score).map(|score| score.pinball_ratio),
         steps: range.amount(Signal::StepsPerSecond)?.filter(|_| !serving).map(whole),
         goodput_lost_s: lost.filter(|_| !serving),
@@ -61,8 +61,8 @@ fn of_workload(
 }
 
 /// Decisions in the range that changed the size.
-fn decisions(machine: &Machine, brain: &Brain, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
-    let records = machine.store.records(&format!("decisions/{}", brain.id()), RECORDS_MAX)?;
+fn decisions(store: &Store, brain: &Brain, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
+    let records = store.records(&format!("decisions/{}", brain.id()), RECORDS_MAX)?;
     let within = records.iter().filter(|record| from <= record.at && record.at < to);
     let changed = within.filter(|record| {
         serde_json::from_slice::<tidegate_core::Decision>(&record.bytes)

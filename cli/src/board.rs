@@ -17,14 +17,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// One workload's card, and what is remembered to make the next one.
 #[derive(Debug)]
-pub(super) struct Card {
-    pub(super) view: Workload,
+pub(crate) struct Card {
+    pub(crate) view: Workload,
     since: BTreeMap<String, Timestamp>,
     minutes: VecDeque<(Timestamp, f64, f64)>,
 }
 
 impl Card {
-    pub(super) fn new(brain: &Brain) -> Self {
+    pub(crate) fn new(brain: &Brain) -> Self {
         let view = Workload {
             id: brain.id().to_string(),
             role: brain.policy().role().as_str().into(),
@@ -39,7 +39,7 @@ impl Card {
     }
 
     /// Takes a round in; gives the conditions that begin or end with it.
-    pub(super) fn update(
+    pub(crate) fn update(
         &mut self,
         brain: &Brain,
         told: &Told,
@@ -93,7 +93,7 @@ impl Card {
     }
 
     /// Share of the requests of the last hour that were in time; `None` without requests.
-    pub(super) fn attained(&self) -> Option<f64> {
+    pub(crate) fn attained(&self) -> Option<f64> {
         let (ended, missed) = self.minutes.iter().fold((0.0, 0.0), |sum, m| (sum.0 + m.1, sum.1 + m.2));
         (ended > 0.0).then(|| 1.0 - missed / ended)
     }

@@ -1,0 +1,457 @@
+//! The controller of a cluster: observe → brain → apply → tell, over the objects that policies name. It has no `if` about scaling:
+//! what is decided, and what is remembered of it, is the brains'.
+//!
+//! Every replica of the controller watches and learns; only the one that leads writes. So another can take over at once, with
+//! what it has seen itself.
+
+pub mod apply;
+pub mod entry;
+pub mod facts;
+pub mod floor;
+pub mod gather;
+pub mod kinds;
+pub mod lease;
+pub mod status;
+pub mod tables;
+pub mod targets;
+pub mod watch;
+pub mod way;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tidegate_brain::{Brain, Fleet, History, Snapshot};
+use tidegate_core::{Alert, AlertOutcome, Plan, Policy, Timestamp, WorkloadId};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::study::Study;
+use crate::control::{Readings, Told};
+use apply::{Hands, Order, Outcome, Refused};
+use entry::{Entry, Intent, PolicyKey};
+use facts::AutoscalerFacts;
+use floor::Raise;
+use gather::Gathered;
+use kinds::TargetKind;
+use tables::Tables;
+use targets::{Found, Targets};
+use watch::Scope;
+use way::{AutoscalerKind, Conflict, Rival, Way};
+
+/// While the API server cannot be watched for longer than this, no size is made smaller: what is known may be long past.
+const BLIND_AFTER: Duration = Duration::from_secs(20);
+/// Writes that are under way when the controller ends have this long.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+/// Workloads that one controller sizes.
+const WORKLOADS_MAX: usize = 20_000;
+
+/// What is known of a workload from before it was watched.
+pub trait Recall: Send + Sync {
+    /// Its history and what an earlier controller learned of it.
+    fn recall(&self, id: &WorkloadId, policy: &Policy) -> (History, Option<Snapshot>);
+}
+
+/// Why a target's facts are not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// Not known yet.
+    Waiting,
+    /// There is no such object, or group.
+    Absent,
+    /// The server has no such kind.
+    NoKind,
+    /// It may not be read, or the server does not answer.
+    Unreadable(String),
+}
+
+/// One workload's part of a round.
+#[derive(Debug)]
+pub struct Part {
+    /// What was seen, planned and decided.
+    pub told: Told,
+    /// The intent it was planned by.
+    pub intent: Intent,
+    /// Its pods.
+    pub gathered: Gathered,
+    /// Why its target is not there, if it is not.
+    pub missing: Option<Missing>,
+    /// The way it acts by, or why it must not act; `None` while the target is not known.
+    pub way: Option<Result<Way, Conflict>>,
+    /// The floor that is raised for it.
+    pub raise: Option<(AutoscalerKind, String, Raise)>,
+    /// Why its last write failed, if it did.
+    pub refused: Option<Refused>,
+}
+
+/// A policy that has no workload of its own: another was there first, or its spec cannot be held.
+#[derive(Debug, Clone)]
+pub struct Idle {
+    /// The intent.
+    pub intent: Intent,
+    /// The policy that holds the target.
+    pub held_by: Option<String>,
+}
+
+/// What one round saw, decided and did.
+#[derive(Debug, Default)]
+pub struct ClusterRound {
+    /// When.
+    pub at: Timestamp,
+    /// Each workload's part.
+    pub parts: BTreeMap<WorkloadId, Part>,
+    /// Policies that have no workload of their own.
+    pub idle: Vec<Idle>,
+    /// Workloads whose policy is gone.
+    pub gone: Vec<WorkloadId>,
+    /// Writes that ended.
+    pub writes: Vec<(WorkloadId, Order, Outcome)>,
+    /// Since when the API server cannot be watched, and what it said.
+    pub failing: Option<watch::Failing>,
+}
+
+/// The controller's state.
+pub struct Cluster {
+    fleets: BTreeMap<Option<String>, (Fleet, Study)>,
+    entries: BTreeMap<WorkloadId, Entry>,
+    tables: Tables,
+    targets: Targets,
+    hands: Hands,
+    readings: Arc<dyn Readings>,
+    recall: Arc<dyn Recall>,
+    scope: Scope,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("entries", &self.entries.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Begins to watch. Must be called within a Tokio runtime.
+    #[must_use]
+    pub fn start(client: Client, scope: Scope, readings: Arc<dyn Readings>, recall: Arc<dyn Recall>) -> Self {
+        let stop = CancellationToken::new();
+        Self {
+            fleets: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            tables: Tables::start(&client, &scope, &stop),
+            targets: Targets::new(client.clone(), scope.clone(), stop.clone()),
+            hands: Hands::new(client),
+            readings,
+            recall,
+            scope,
+            stop,
+        }
+    }
+
+    /// Whether the first lists are in: before that, nothing is decided.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        let parts = self.scope.parts().len();
+        let tables = &self.tables;
+        tables.serving.look().is_synced(parts)
+            && tables.training.look().is_synced(parts)
+            && tables.pods.look().is_synced(parts)
+            && tables.hpas.look().is_synced(parts)
+    }
+
+    /// What is watched.
+    #[must_use]
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// All minds.
+    pub fn brains(&self) -> impl Iterator<Item = &Brain> {
+        self.fleets.values().flat_map(|(fleet, _)| fleet.brains())
+    }
+
+    /// One mind.
+    #[must_use]
+    pub fn brain(&self, id: &WorkloadId) -> Option<&Brain> {
+        let pool = &self.entries.get(id)?.intent.pool;
+        self.fleets.get(pool)?.0.get(id)
+    }
+
+    /// The pools that are shared, with their fleets.
+    pub fn pools(&self) -> impl Iterator<Item = (&str, &Fleet)> {
+        self.fleets.iter().filter_map(|(pool, (fleet, _))| Some((pool.as_deref()?, fleet)))
+    }
+
+    /// The intent by which a workload is sized.
+    #[must_use]
+    pub fn intent(&self, id: &WorkloadId) -> Option<&Intent> {
+        self.entries.get(id).map(|entry| &entry.intent)
+    }
+
+    /// Takes in an alert for every workload that has a rule for it.
+    pub fn admit(&mut self, alert: &Alert, now: Timestamp) -> Vec<(WorkloadId, AlertOutcome)> {
+        let mut admitted = Vec::new();
+        for (fleet, _) in self.fleets.values_mut() {
+            let ids: Vec<_> = fleet.brains().map(|brain| brain.id().clone()).collect();
+            for id in ids {
+                let outcome = fleet.get_mut(&id).map(|brain| brain.admit(alert, now));
+                admitted.extend(outcome.filter(|o| *o != AlertOutcome::NoRule).map(|outcome| (id, outcome)));
+            }
+        }
+        admitted
+    }
+
+    /// One round; writes only where this controller leads. Never waits. Must be called within a Tokio runtime.
+    pub fn round(&mut self, now: Timestamp, leads: bool) -> ClusterRound {
+        let mut round = ClusterRound { at: now, failing: self.tables.failing(), ..ClusterRound::default() };
+        round.writes = self.hands.ended(now);
+        if !self.is_synced() {
+            return round;
+        }
+        (round.idle, round.gone) = self.follow_policies(now, leads);
+        self.follow_pools();
+        let seen = self.observe(now);
+        let mut planned = BTreeMap::new();
+        for (fleet, study) in self.fleets.values_mut() {
+            study.go_on(fleet);
+            planned.append(&mut fleet.tick(now));
+        }
+        let blind = round.failing.as_ref().is_some_and(|failing| now.since(failing.since) >= BLIND_AFTER);
+        for (id, (plan, decision)) in planned {
+            let Some(look) = seen.get(&id) else { continue };
+            if leads {
+                self.apply(&id, &plan, look, blind, now);
+            }
+            let Some(entry) = self.entries.get(&id) else { continue };
+            let told = Told {
+                plan,
+                decision,
+                target: None,
+                gateway: None,
+                seen: look.seen,
+                progress: look.progress,
+                lost: entry.gathered().lost,
+            };
+            let part = Part {
+                told,
+                intent: entry.intent.clone(),
+                gathered: entry.gathered().clone(),
+                missing: look.missing.clone(),
+                way: entry.way.clone(),
+                raise: look.raise.clone(),
+                refused: self.hands.refused(&id).cloned(),
+            };
+            round.parts.insert(id, part);
+        }
+        round
+    }
+
+    /// Takes in policies that are new, changed or gone.
+    fn follow_policies(&mut self, now: Timestamp, leads: bool) -> (Vec<Idle>, Vec<WorkloadId>) {
+        let mut intents: Vec<Intent> = Vec::new();
+        intents.extend(self.tables.serving.look().all().map(|((ns, name), f)| Intent::serving(ns, name, f)));
+        intents.extend(self.tables.training.look().all().map(|((ns, name), f)| Intent::training(ns, name, f)));
+        // The elder first; of two made in the same second, the one whose name comes first.
+        intents.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
+        let mut held: BTreeMap<WorkloadId, PolicyKey> = BTreeMap::new();
+        let mut idle = Vec::new();
+        for intent in intents {
+            let Some(id) = intent.id() else { continue };
+            if let Some(holder) = held.get(&id) {
+                idle.push(Idle { held_by: Some(holder.path()), intent });
+                continue;
+            }
+            if !intent.problems.is_empty() || held.len() >= WORKLOADS_MAX {
+                idle.push(Idle { held_by: None, intent });
+                continue;
+            }
+            held.insert(id.clone(), intent.key.clone());
+            self.targets.want(&intent.kind(), now);
+            self.take(id, intent);
+        }
+        let gone: Vec<_> = self.entries.keys().filter(|id| !held.contains_key(*id)).cloned().collect();
+        for id in &gone {
+            if leads {
+                self.give_back(id, now);
+            }
+            self.entries.remove(id);
+            self.hands.forget(id);
+            for (fleet, _) in self.fleets.values_mut() {
+                fleet.remove(id);
+            }
+        }
+        (idle, gone)
+    }
+
+    /// Makes or changes the mind of one workload.
+    fn take(&mut self, id: WorkloadId, intent: Intent) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            if entry.intent == intent {
+                return;
+            }
+            let before = std::mem::replace(&mut entry.intent, intent.clone());
+            if before.pool == intent.pool && before.policy == intent.policy {
+                return;
+            }
+            let brain = self.fleets.get_mut(&before.pool).and_then(|(fleet, _)| fleet.remove(&id));
+            if let Some(brain) = brain {
+                let brain = brain.under(intent.policy);
+                self.fleets.entry(intent.pool).or_default().0.insert(brain);
+                return;
+            }
+        }
+        let (history, snapshot) = self.recall.recall(&id, &intent.policy);
+        let brain = Brain::new(id.clone(), intent.policy.clone(), history);
+        let brain = match snapshot {
+            Some(snapshot) => brain.restored(snapshot),
+            None => brain,
+        };
+        self.fleets.entry(intent.pool.clone()).or_default().0.insert(brain);
+        self.entries.insert(id, Entry::new(intent));
+    }
+
+    /// Sizes the pools, and lets go of those that nobody shares any more.
+    fn follow_pools(&mut self) {
+        let used: BTreeSet<_> = self.entries.values().map(|entry| entry.intent.pool.clone()).collect();
+        self.fleets.retain(|pool, _| used.contains(pool));
+        let pools = self.tables.pools.look();
+        let nodes = self.tables.nodes.look();
+        for (name, (fleet, _)) in &mut self.fleets {
+            let spec = name.as_ref().and_then(|name| pools.get("", name)).map(|facts| &facts.spec);
+            fleet.set_slots(spec.map(|spec| slots(spec, nodes.all().map(|(_, node)| node))));
+        }
+    }
+
+    /// Looks at every workload and tells its brain.
+    fn observe(&mut self, now: Timestamp) -> BTreeMap<WorkloadId, Look> {
+        let pods = self.tables.pods.look();
+        let hpas = self.tables.hpas.look();
+        let scaled = self.tables.scaled_objects.look();
+        let mut looks = BTreeMap::new();
+        for (id, entry) in &mut self.entries {
+            let target = &entry.intent.target;
+            let namespace = entry.intent.key.namespace.clone();
+            let found =
+                self.targets.find(&entry.intent.kind(), &namespace, &target.name, target.group.as_deref());
+            let (place, facts, missing) = match found {
+                Found::Object(resource, layout, facts) => (Some((resource, layout)), Some(facts), None),
+                Found::Waiting => (None, None, Some(Missing::Waiting)),
+                Found::Absent => (None, None, Some(Missing::Absent)),
+                Found::NoKind => (None, None, Some(Missing::NoKind)),
+                Found::Unreadable(text) => (None, None, Some(Missing::Unreadable(text))),
+            };
+            entry.look(facts, &pods, now);
+            let on_target = |facts: &AutoscalerFacts| {
+                facts.target_kind == entry.intent.target.kind && facts.target_name == entry.intent.target.name
+            };
+            let mut rivals: Vec<Rival<'_>> = Vec::new();
+            for (kind, table) in [(AutoscalerKind::Hpa, &hpas), (AutoscalerKind::ScaledObject, &scaled)] {
+                let of_namespace = table.of_namespace(&namespace).filter(|(_, facts)| on_target(facts));
+                rivals.extend(of_namespace.map(|((_, name), facts)| Rival { kind, name, facts }));
+            }
+            entry.way = entry.target().map(|target| way::way(entry.intent.via, target, &rivals, None));
+            let Some((fleet, _)) = self.fleets.get_mut(&entry.intent.pool) else { continue };
+            let Some(brain) = fleet.get_mut(id) else { continue };
+            let (seen, progress) = entry.tell(brain, &*self.readings, &rivals, now);
+            let raised = rivals.iter().find(|rival| rival.facts.raised.is_some());
+            let raise = raised.and_then(|r| Some((r.kind, r.name.to_owned(), Raise::of(r.facts)?)));
+            let autoscalers = rivals.iter().map(|r| (r.kind, r.name.to_owned(), r.facts.clone())).collect();
+            looks.insert(id.clone(), Look { seen, progress, place, missing, raise, autoscalers });
+        }
+        looks
+    }
+
+    /// Puts a plan into effect, where its policy acts: gives an order when what is there is not as planned.
+    fn apply(&mut self, id: &WorkloadId, plan: &Plan, look: &Look, blind: bool, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let acts = entry.intent.acts(now);
+        let order = match entry.way.as_ref() {
+            Some(Ok(Way::Scale)) if acts => size_order(entry, plan.replicas, look, blind),
+            Some(Ok(Way::Floor(kind, name))) => {
+                let wanted = acts.then_some(plan.replicas);
+                floor_order(&entry.intent.key, (*kind, name), wanted, look, blind, now)
+            }
+            // What is raised is given back also where the policy has come to act by another way.
+            _ => look.raise.as_ref().and_then(|(kind, name, _)| {
+                floor_order(&entry.intent.key, (*kind, name), None, look, blind, now)
+            }),
+        };
+        if let Some(order) = order {
+            entry.acted |= acts;
+            self.hands.give(id, order, now);
+        }
+    }
+
+    /// Takes back what a policy that is gone had in force. Sizes that were written stay: nobody is left who knows better.
+    fn give_back(&mut self, id: &WorkloadId, now: Timestamp) {
+        let Some(entry) = self.entries.get(id) else { return };
+        let Some(Ok(Way::Floor(kind, name))) = &entry.way else { return };
+        let table = match kind {
+            AutoscalerKind::Hpa => &self.tables.hpas,
+            AutoscalerKind::ScaledObject => &self.tables.scaled_objects,
+        };
+        let namespace = entry.intent.key.namespace.clone();
+        let write = table.look().get(&namespace, name).and_then(|facts| floor::step(facts, None, "", now));
+        if let Some(write) = write {
+            let order = Order::Floor { kind: *kind, key: (namespace, name.clone()), write };
+            self.hands.give(id, order, now);
+        }
+    }
+
+    /// Ends the watches, after the writes that are under way.
+    pub async fn stop(mut self) {
+        self.hands.settle(SETTLE_MAX).await;
+        self.stop.cancel();
+    }
+}
+
+/// What one look at a workload gave.
+struct Look {
+    seen: Option<tidegate_brain::Seen>,
+    progress: Option<tidegate_brain::Progress>,
+    place: Option<(kube::api::ApiResource, &'static TargetKind)>,
+    missing: Option<Missing>,
+    raise: Option<(AutoscalerKind, String, Raise)>,
+    autoscalers: Vec<(AutoscalerKind, String, AutoscalerFacts)>,
+}
+
+fn size_order(entry: &Entry, to: u32, look: &Look, blind: bool) -> Option<Order> {
+    let (target, (resource, layout)) = entry.target().zip(look.place.as_ref())?;
+    let smaller = target.size.is_none_or(|size| to < size);
+    if target.size == Some(to) || target.deleting || (blind && smaller) {
+        return None;
+    }
+    Some(Order::Size {
+        resource: resource.clone(),
+        layout,
+        key: (entry.intent.key.namespace.clone(), entry.intent.target.name.clone()),
+        group_index: target.group_index,
+        from: target.size,
+        to,
+    })
+}
+
+fn floor_order(
+    policy: &PolicyKey,
+    (kind, name): (AutoscalerKind, &String),
+    wanted: Option<u32>,
+    look: &Look,
+    blind: bool,
+    now: Timestamp,
+) -> Option<Order> {
+    let (.., facts) = look.autoscalers.iter().find(|(k, n, _)| *k == kind && n == name)?;
+    let write = floor::step(facts, wanted, &policy.path(), now)?;
+    let lower = write.min.unwrap_or(1) < floor::in_force(facts);
+    (!(blind && lower)).then(|| Order::Floor { kind, key: (policy.namespace.clone(), name.clone()), write })
+}
+
+/// GPUs of a pool: as its spec says, else those of its open nodes.
+fn slots<'a>(spec: &crate::crds::GpuPoolSpec, nodes: impl Iterator<Item = &'a facts::NodeFacts>) -> u32 {
+    let own = |node: &&facts::NodeFacts| {
+        node.open && spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+    };
+    let counted = || {
+        let of = nodes.filter(own).filter_map(|node| node.extended.get(&spec.gpu_resource).copied());
+        of.fold(0, u32::saturating_add)
+    };
+    spec.slots.unwrap_or_else(counted)
+}

@@ -1,0 +1,262 @@
+//! One workload as a policy names it, and what is remembered of it from round to round.
+
+use std::time::Duration;
+
+use tidegate_brain::{Brain, Event, Progress, Seen};
+use tidegate_core::{Mode, Policy, ReplicaCounts, Role, Signal, Timestamp, WorkloadId};
+use tidegate_core::policy::Problem;
+
+use super::facts::{PodFacts, TargetFacts};
+use super::floor;
+use super::gather::{Gathered, Memory};
+use super::kinds::TargetKind;
+use super::tables::PolicyFacts;
+use super::targets::KindKey;
+use super::watch::Known;
+use super::way::{Conflict, Rival, Way};
+use crate::control::Readings;
+use crate::control::observe::Scraped;
+use crate::crds::{ServingPolicySpec, Target, TrainingPolicySpec, Via};
+
+/// Which object a policy is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyKey {
+    /// `serving` is a ServingPolicy, else a TrainingPolicy.
+    pub serving: bool,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl PolicyKey {
+    /// `namespace/name`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Its kind, as in the object.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        if self.serving { "ServingPolicy" } else { "TrainingPolicy" }
+    }
+}
+
+/// What a policy asks for, whatever its kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intent {
+    /// The object.
+    pub key: PolicyKey,
+    /// Unique for all time.
+    pub uid: String,
+    /// Changes with the spec.
+    pub generation: i64,
+    /// Of two on one target, the elder holds.
+    pub created: Timestamp,
+    /// Until when it is paused.
+    pub paused_until: Option<Timestamp>,
+    /// What it targets.
+    pub target: Target,
+    /// How it acts.
+    pub via: Via,
+    /// Which pool it shares.
+    pub pool: Option<String>,
+    /// The policy itself.
+    pub policy: Policy,
+    /// What the types could not rule out.
+    pub problems: Vec<Problem>,
+}
+
+impl Intent {
+    /// Of a ServingPolicy.
+    #[must_use]
+    pub fn serving(namespace: &str, name: &str, facts: &PolicyFacts<ServingPolicySpec>) -> Self {
+        let spec = &facts.spec;
+        let policy = Policy::Serving(spec.policy.clone());
+        Self {
+            via: spec.act.via,
+            pool: spec.pool.clone(),
+            target: spec.target.clone(),
+            problems: spec.problems(),
+            ..Self::of(PolicyKey { serving: true, namespace: namespace.into(), name: name.into() }, facts, policy)
+        }
+    }
+
+    /// Of a TrainingPolicy.
+    #[must_use]
+    pub fn training(namespace: &str, name: &str, facts: &PolicyFacts<TrainingPolicySpec>) -> Self {
+        let spec = &facts.spec;
+        let policy = Policy::Training(spec.policy.clone());
+        Self {
+            via: Via::Scale,
+            pool: spec.pool.clone(),
+            target: spec.target.clone(),
+            problems: spec.problems(),
+            ..Self::of(PolicyKey { serving: false, namespace: namespace.into(), name: name.into() }, facts, policy)
+        }
+    }
+
+    fn of<S>(key: PolicyKey, facts: &PolicyFacts<S>, policy: Policy) -> Self {
+        Self {
+            key,
+            uid: facts.uid.clone(),
+            generation: facts.generation,
+            created: facts.created,
+            paused_until: facts.paused_until,
+            target: Target { api_version: None, kind: String::new(), name: String::new(), group: None },
+            via: Via::Auto,
+            pool: None,
+            policy,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The workload; `None` for one whose name is none, which the API server does not admit.
+    #[must_use]
+    pub fn id(&self) -> Option<WorkloadId> {
+        self.target.id(&self.key.namespace).ok()
+    }
+
+    /// The kind to be followed for it.
+    #[must_use]
+    pub fn kind(&self) -> KindKey {
+        let version = self.target.api_version.clone();
+        let known = || TargetKind::named(&self.target.kind).map(TargetKind::api_version);
+        (version.or_else(known).unwrap_or_default(), self.target.kind.clone())
+    }
+
+    /// Whether it is paused at `now`.
+    #[must_use]
+    pub fn is_paused(&self, now: Timestamp) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether plans are to be put into effect at `now`.
+    #[must_use]
+    pub fn acts(&self, now: Timestamp) -> bool {
+        self.policy.mode() == Mode::Active && !self.is_paused(now) && self.problems.is_empty()
+    }
+}
+
+/// One workload that is watched and sized.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) intent: Intent,
+    memory: Memory,
+    gathered: Gathered,
+    pods_version: Option<u64>,
+    target: Option<TargetFacts>,
+    scraped: Scraped,
+    /// The way it acts by, or why it does not; `None` while the target is not known.
+    pub(super) way: Option<Result<Way, Conflict>>,
+    /// Whether it had an effect that is to be taken back when it ends.
+    pub(super) acted: bool,
+}
+
+impl Entry {
+    pub(super) fn new(intent: Intent) -> Self {
+        Self {
+            intent,
+            memory: Memory::default(),
+            gathered: Gathered::default(),
+            pods_version: None,
+            target: None,
+            scraped: Scraped::default(),
+            way: None,
+            acted: false,
+        }
+    }
+
+    pub(super) const fn gathered(&self) -> &Gathered {
+        &self.gathered
+    }
+
+    pub(super) const fn target(&self) -> Option<&TargetFacts> {
+        self.target.as_ref()
+    }
+
+    /// Looks at the target's pods, if they or the target have changed; else nothing has happened to them since the last look.
+    pub(super) fn look(&mut self, target: Option<TargetFacts>, pods: &Known<PodFacts>, now: Timestamp) {
+        let namespace = &self.intent.key.namespace;
+        let version = pods.version(namespace);
+        if self.target == target && self.pods_version == Some(version) {
+            self.gathered.started.clear();
+            self.gathered.lost = 0;
+            return;
+        }
+        self.pods_version = Some(version);
+        self.gathered = match &target {
+            Some(target) => {
+                let of_namespace = pods.of_namespace(namespace).map(|(_, pod)| pod);
+                self.memory.gather(target, of_namespace, now)
+            }
+            None => Gathered::default(),
+        };
+        self.target = target;
+    }
+
+    /// Replicas by state, where `wanted` is the size that this policy's own way has in force: what the brain holds its orders against.
+    fn counts(&self, rivals: &[Rival<'_>], planned: Option<u32>) -> ReplicaCounts {
+        let mut counts = self.gathered.counts;
+        match &self.way {
+            Some(Ok(Way::Floor(_, name))) => {
+                let rival = rivals.iter().find(|rival| rival.name == name);
+                counts.wanted = rival.map_or(counts.wanted, |rival| floor::in_force(rival.facts));
+            }
+            Some(Ok(Way::Publish)) => counts.wanted = planned.unwrap_or(counts.wanted),
+            _ => {}
+        }
+        counts
+    }
+
+    /// Tells the brain what there is to see. Gives what it was told.
+    pub(super) fn tell(
+        &mut self,
+        brain: &mut Brain,
+        readings: &dyn Readings,
+        rivals: &[Rival<'_>],
+        now: Timestamp,
+    ) -> (Option<Seen>, Option<Progress>) {
+        let counts = self.counts(rivals, brain.plan().map(|plan| plan.replicas));
+        for start_up in &self.gathered.started {
+            brain.ingest(Event::Started { at: now, start_up: *start_up });
+        }
+        let id = brain.id().clone();
+        match brain.policy().role() {
+            Role::Serving => {
+                let mut seen = Seen {
+                    at: now,
+                    replicas: counts,
+                    flow: None,
+                    in_flight: None,
+                    queued: None,
+                    kv_utilisation: None,
+                    lost: self.gathered.lost,
+                    crash_loop: self.gathered.crash_loop,
+                };
+                self.scraped.fill(readings, &id, now, &mut seen);
+                brain.ingest(Event::Seen(seen));
+                (Some(seen), None)
+            }
+            Role::Training => {
+                let read = |signal| {
+                    let (value, at) = readings.latest(&id, signal)?;
+                    (now.since(at) <= PROGRESS_FRESH).then_some(value)
+                };
+                let progress = Progress {
+                    at: now,
+                    workers: counts,
+                    samples_per_second: read(Signal::SamplesPerSecond),
+                    steps_per_second: read(Signal::StepsPerSecond),
+                    resizing: false,
+                };
+                brain.ingest(Event::Progress(progress));
+                (None, Some(progress))
+            }
+        }
+    }
+}
+
+/// A reading of training older than this says nothing of the present.
+const PROGRESS_FRESH: Duration = Duration::from_secs(15);

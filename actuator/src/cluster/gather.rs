@@ -1,0 +1,175 @@
+//! What the facts say of one workload: its pods by state, and what happened to them since the last look.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::{ReplicaCounts, Timestamp};
+
+use super::facts::{PodFacts, TargetFacts};
+
+/// A pod that was ready when it was first seen tells nothing of start-up times unless it became so this lately: before that,
+/// nobody was looking, and its readiness may have come and gone.
+const STARTED_LATELY: Duration = Duration::from_secs(60);
+/// Pods whose readiness is remembered per workload; several times the largest size that a policy allows in practice.
+const PODS_MAX: usize = 20_000;
+
+/// One look at a workload's pods.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gathered {
+    /// By state; `wanted` is what the target's spec asks for.
+    pub counts: ReplicaCounts,
+    /// Start-up times of pods that became ready since the last look.
+    pub started: Vec<Duration>,
+    /// Pods that were ready and ended unasked since the last look.
+    pub lost: u32,
+    /// A pod's container ends again and again.
+    pub crash_loop: bool,
+    /// Why pods wait for a node, in the scheduler's words.
+    pub unschedulable: Option<String>,
+    /// Template of the newest pods.
+    pub template: Option<String>,
+}
+
+/// What is remembered of a workload's pods from one look to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    pods: BTreeMap<String, Remembered>,
+    wanted: Option<u32>,
+    looked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    ready: bool,
+    started: bool,
+    leaving: bool,
+}
+
+impl Memory {
+    /// Looks at the pods that the target selects, out of those of its namespace.
+    pub fn gather<'a>(
+        &mut self,
+        target: &TargetFacts,
+        pods: impl Iterator<Item = &'a PodFacts>,
+        now: Timestamp,
+    ) -> Gathered {
+        let mut seen = Gathered::default();
+        seen.counts.wanted = target.size.unwrap_or(0);
+        let mut newest = None;
+        let mut present = BTreeMap::new();
+        let own = |pod: &&PodFacts| target.selector.as_ref().is_some_and(|s| s.matches(&pod.labels));
+        for pod in pods.filter(own).take(PODS_MAX) {
+            if pod.ended {
+                continue;
+            }
+            let before = self.pods.get(&pod.uid).copied();
+            let mut kept = before.unwrap_or(Remembered { ready: false, started: false, leaving: false });
+            if pod.deleting {
+                seen.counts.draining += 1;
+            } else if let Some(since) = pod.ready_since {
+                seen.counts.ready += 1;
+                if !kept.started && (before.is_some() || now.since(since) < STARTED_LATELY) && pod.restarts == 0 {
+                    seen.started.push(since.since(pod.created));
+                }
+                kept.started = true;
+            } else {
+                seen.counts.starting += 1;
+                seen.unschedulable = seen.unschedulable.take().or_else(|| pod.unschedulable.clone());
+            }
+            seen.crash_loop |= pod.crash_loop && !pod.deleting;
+            if newest.is_none_or(|(created, _)| pod.created > created) {
+                newest = Some((pod.created, pod.template()));
+            }
+            kept.ready = pod.ready_since.is_some();
+            kept.leaving = pod.deleting;
+            present.insert(pod.uid.clone(), kept);
+        }
+        seen.template = newest.and_then(|(_, template)| template.map(str::to_owned));
+        seen.lost = self.lost(&present, seen.counts.wanted);
+        self.pods = present;
+        self.wanted = Some(seen.counts.wanted);
+        self.looked = true;
+        seen
+    }
+
+    /// Ready pods that are gone, or were started anew in place, and that nobody asked to end. When the size was made smaller
+    /// meanwhile, so many of those that are gone were asked to.
+    fn lost(&self, present: &BTreeMap<String, Remembered>, wanted: u32) -> u32 {
+        let gone = self.pods.iter().filter(|(uid, was)| was.ready && !was.leaving && !present.contains_key(*uid));
+        let asked = self.wanted.map_or(0, |before| before.saturating_sub(wanted));
+        u32::try_from(gone.count()).unwrap_or(u32::MAX).saturating_sub(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::facts::Selector;
+
+    fn target(size: u32) -> TargetFacts {
+        TargetFacts {
+            uid: "t".into(),
+            size: Some(size),
+            group_index: None,
+            selector: Some(Selector::labels([("app".to_owned(), "chat".to_owned())])),
+            owners: Vec::new(),
+            queued: false,
+            deleting: false,
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_secs(1_000_000 + seconds)
+    }
+
+    fn pod(uid: &str, created: i64, ready: Option<i64>) -> PodFacts {
+        PodFacts {
+            uid: uid.into(),
+            labels: BTreeMap::from([("app".to_owned(), "chat".to_owned())]),
+            created: at(created),
+            ready_since: ready.map(at),
+            deleting: false,
+            ended: false,
+            crash_loop: false,
+            restarts: 0,
+            unschedulable: None,
+            node: None,
+            ip: None,
+        }
+    }
+
+    #[test]
+    fn a_start_up_is_told_once() {
+        let mut memory = Memory::default();
+        let look = memory.gather(&target(2), [pod("a", 0, Some(90)), pod("b", 500, None)].iter(), at(600));
+        assert_eq!((look.counts.ready, look.counts.starting, look.counts.wanted), (1, 1, 2));
+        assert!(look.started.is_empty(), "it was ready long before anybody looked");
+        let pods = [pod("a", 0, Some(90)), pod("b", 500, Some(610))];
+        let look = memory.gather(&target(2), pods.iter(), at(612));
+        assert_eq!(look.started, [Duration::from_secs(110)]);
+        assert!(memory.gather(&target(2), pods.iter(), at(613)).started.is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_is_lost_unless_the_size_went_down() {
+        let pods = [pod("a", 0, Some(9)), pod("b", 0, Some(9)), pod("c", 0, Some(9))];
+        let mut memory = Memory::default();
+        memory.gather(&target(3), pods.iter(), at(100));
+        let mut asked = memory.clone();
+        assert_eq!(memory.gather(&target(3), pods[..2].iter(), at(101)).lost, 1);
+        assert_eq!(asked.gather(&target(2), pods[..2].iter(), at(101)).lost, 0);
+    }
+
+    #[test]
+    fn a_pod_that_drains_is_not_lost_and_pods_of_others_do_not_count() {
+        let mut memory = Memory::default();
+        memory.gather(&target(1), [pod("a", 0, Some(9))].iter(), at(100));
+        let mut leaving = pod("a", 0, Some(9));
+        leaving.deleting = true;
+        let mut other = pod("x", 0, Some(9));
+        other.labels.clear();
+        let look = memory.gather(&target(1), [leaving, other].iter(), at(101));
+        assert_eq!((look.counts.draining, look.counts.ready), (1, 0));
+        assert_eq!(memory.gather(&target(1), [].iter(), at(102)).lost, 0);
+    }
+}

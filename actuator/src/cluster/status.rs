@@ -1,0 +1,433 @@
+//! What a policy's status says: made from a round's part by a pure function, and written when it has something new to say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tidegate_brain::Brain;
+use tidegate_core::{CapacitySource, Mode, Policy, ReasonCode, Signal, Timestamp};
+
+use super::apply::RefusedCause;
+use super::entry::{Intent, PolicyKey};
+use super::way::{AutoscalerKind, Conflict, Way};
+use super::{Idle, Missing, Part};
+use crate::crds::{
+    ConditionReason, DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, ReplicaStatus,
+    ServingPolicyStatus, SloStatus, TrainingPolicyStatus, Via, set_condition, status_time,
+};
+
+/// Quantile of the forecast that a status shows.
+const SHOWN_QUANTILE: f64 = 0.95;
+/// Starting for longer than so many times the usual is worth a word.
+const SLOW_START: u32 = 3;
+
+/// A status of either kind.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a handful are kept, and never moved about")]
+pub enum Status {
+    /// Of a ServingPolicy.
+    Serving(ServingPolicyStatus),
+    /// Of a TrainingPolicy.
+    Training(TrainingPolicyStatus),
+}
+
+impl Status {
+    /// Its conditions.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        match self {
+            Self::Serving(status) => &status.conditions,
+            Self::Training(status) => &status.conditions,
+        }
+    }
+
+    /// What must be told soon: all but numbers that move with the load.
+    fn news(&self) -> impl PartialEq + use<> {
+        let told = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.observed_generation);
+        let conditions: Vec<_> = self.conditions().iter().map(told).collect();
+        match self {
+            Self::Serving(s) => {
+                let decided = s.last_decision.as_ref().map(|d| (d.from, d.to, d.applied));
+                let wanted = s.replicas.map(|r| r.wanted);
+                (conditions, decided, wanted, s.floor.clone(), s.via.clone())
+            }
+            Self::Training(s) => {
+                let decided = s.last_decision.as_ref().map(|d| (d.from, d.to, d.applied));
+                (conditions, decided, s.workers.map(|w| w.wanted), None, None)
+            }
+        }
+    }
+}
+
+/// The status of a policy that has a workload. `attained`: share of requests of the last hour that were in time.
+#[must_use]
+pub fn of_part(
+    part: &Part,
+    brain: &Brain,
+    attained: Option<f64>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Status {
+    let mut conditions = before.to_vec();
+    let mut set = |reason: ConditionReason, holds: Option<bool>, text: &str| {
+        set_condition(&mut conditions, reason, holds, text, Some(part.intent.generation), now);
+    };
+    let (reason, holds, text) = target_found(part);
+    set(reason, holds, &text);
+    let (reason, holds, text) = conflict(part);
+    set(reason, Some(holds), &text);
+    let (reason, holds, text) = active(part, now);
+    set(reason, Some(holds), &text);
+    if matches!(part.intent.policy, Policy::Serving(_)) {
+        let (reason, holds, text) = demand_known(part);
+        set(reason, holds, &text);
+        let (reason, holds, text) = calibrated(brain);
+        set(reason, Some(holds), &text);
+    }
+    let (reason, holds, text) = ready(part, brain, now);
+    set(reason, Some(holds), &text);
+    let last_decision = brain.decisions().next().map(DecisionStatus::from);
+    let mut replicas = ReplicaStatus::from(part.gathered.counts);
+    replicas.wanted = part.told.plan.replicas;
+    let generation = Some(part.intent.generation);
+    match &part.intent.policy {
+        Policy::Serving(policy) => Status::Serving(ServingPolicyStatus {
+            observed_generation: generation,
+            via: part.way.as_ref().and_then(|way| way.as_ref().ok()).map(|way| via(way).as_str().to_owned()),
+            replicas: part.missing.is_none().then_some(replicas),
+            demand: demand(brain, now),
+            capacity_per_replica: brain.capacity().map(|capacity| rounded(capacity.mid)),
+            lead_time_seconds: brain.lead().map(|lead| rounded(lead.p90.as_secs_f64())),
+            forecast: forecast(brain, now),
+            slo: Some(SloStatus { attained: attained.map(rounded), target: policy.slo.target.get() }),
+            bottleneck: None,
+            last_decision,
+            floor: part.raise.as_ref().map(|(kind, name, raise)| FloorStatus {
+                kind: kind.kind().to_owned(),
+                name: name.clone(),
+                original: raise.original.unwrap_or(1),
+                raised: raise.raised,
+            }),
+            conditions,
+        }),
+        Policy::Training(_) => Status::Training(TrainingPolicyStatus {
+            observed_generation: generation,
+            workers: part.missing.is_none().then_some(replicas),
+            steps_per_second: part.told.progress.and_then(|p| p.steps_per_second).map(rounded),
+            resize_seconds: None,
+            resize: None,
+            last_decision,
+            conditions,
+        }),
+    }
+}
+
+/// The status of a policy that has no workload of its own.
+#[must_use]
+pub fn of_idle(idle: &Idle, before: &[Condition], now: Timestamp) -> Status {
+    let mut conditions = before.to_vec();
+    let generation = Some(idle.intent.generation);
+    let mut set = |reason: ConditionReason, holds: bool, text: &str| {
+        set_condition(&mut conditions, reason, Some(holds), text, generation, now);
+    };
+    if let Some(holder) = &idle.held_by {
+        let text = Conflict::Policy(holder.clone()).to_string();
+        set(ConditionReason::OtherPolicy, true, &text);
+        set(ConditionReason::Conflicting, false, &text);
+        set(ConditionReason::Blocked, false, &text);
+    } else {
+        let problems: Vec<_> = idle.intent.problems.iter().map(|p| format!("{}: {}", p.path, p.text)).collect();
+        let text = if problems.is_empty() { "there are too many policies".to_owned() } else { problems.join("; ") };
+        set(ConditionReason::Invalid, false, &text);
+    }
+    if idle.intent.key.serving {
+        Status::Serving(ServingPolicyStatus {
+            observed_generation: generation,
+            conditions,
+            ..ServingPolicyStatus::default()
+        })
+    } else {
+        Status::Training(TrainingPolicyStatus {
+            observed_generation: generation,
+            conditions,
+            ..TrainingPolicyStatus::default()
+        })
+    }
+}
+
+const fn via(way: &Way) -> Via {
+    match way {
+        Way::Scale => Via::Scale,
+        Way::Floor(AutoscalerKind::Hpa, _) => Via::HpaFloor,
+        Way::Floor(AutoscalerKind::ScaledObject, _) => Via::ScaledObjectFloor,
+        Way::Publish => Via::ExternalMetric,
+    }
+}
+
+type Said = (ConditionReason, bool, String);
+
+fn target_found(part: &Part) -> (ConditionReason, Option<bool>, String) {
+    use ConditionReason as Why;
+    let target = &part.intent.target;
+    let name = format!("{} {}", target.kind, target.name);
+    match &part.missing {
+        None if part.gathered.counts.wanted == 0 && part.told.plan.replicas > 0 => {
+            (Why::Found, Some(true), format!("{name} asks for no replica"))
+        }
+        None => (Why::Found, Some(true), format!("{name} is there")),
+        Some(Missing::Waiting) => (Why::NotFound, None, format!("{name} has not been read yet")),
+        Some(Missing::Absent) => (Why::NotFound, Some(false), format!("there is no {name} in this namespace")),
+        Some(Missing::NoKind) => {
+            (Why::UnknownKind, Some(false), format!("the cluster has no kind {}", target.kind))
+        }
+        Some(Missing::Unreadable(text)) => (Why::Forbidden, Some(false), text.clone()),
+    }
+}
+
+fn conflict(part: &Part) -> Said {
+    use ConditionReason as Why;
+    match &part.way {
+        None | Some(Ok(_)) => (Why::NoConflict, false, "nobody else sets the size".to_owned()),
+        Some(Err(conflict)) => {
+            let reason = match conflict {
+                Conflict::Policy(_) => Why::OtherPolicy,
+                Conflict::Autoscaler { kind, .. } if *kind == AutoscalerKind::ScaledObject.kind() => Why::ScaledObject,
+                Conflict::Autoscaler { .. } | Conflict::Autoscalers(_) | Conflict::NoAutoscaler(_) => Why::Autoscaler,
+                Conflict::GitOps(_) | Conflict::Writer(_) => Why::OtherManager,
+                Conflict::Kueue => Why::Queue,
+            };
+            (reason, true, conflict.to_string())
+        }
+    }
+}
+
+fn active(part: &Part, now: Timestamp) -> Said {
+    use ConditionReason as Why;
+    let intent: &Intent = &part.intent;
+    if intent.policy.mode() == Mode::Shadow {
+        return (Why::Shadow, false, "decides and shows, but changes nothing; `kubectl tidegate activate` ends that".into());
+    }
+    if let Some(until) = intent.paused_until.filter(|until| now < *until) {
+        return (Why::Paused, false, format!("paused until {until}"));
+    }
+    if let Some(Err(conflict)) = &part.way {
+        return (Why::Conflicting, false, conflict.to_string());
+    }
+    if let Some(reason) = part.told.plan.reasons.iter().find(|r| r.code == ReasonCode::ForeignWrite) {
+        return (Why::ForeignWrite, false, reason.text.clone());
+    }
+    (Why::Acting, true, "plans are put into effect".into())
+}
+
+fn demand_known(part: &Part) -> (ConditionReason, Option<bool>, String) {
+    use ConditionReason as Why;
+    let told = |code| part.told.plan.reasons.iter().find(|r| r.code == code).map(|r| r.text.clone());
+    if let Some(text) = told(ReasonCode::DemandUnknown) {
+        return (Why::NoSource, Some(false), text);
+    }
+    if let Some(text) = told(ReasonCode::DemandStale) {
+        return (Why::Stale, Some(false), text);
+    }
+    let text = told(ReasonCode::DemandFromConcurrency).or_else(|| told(ReasonCode::DemandSeen));
+    (Why::Fresh, Some(true), text.unwrap_or_else(|| "demand is known".into()))
+}
+
+fn calibrated(brain: &Brain) -> Said {
+    use ConditionReason as Why;
+    let lead = brain.lead().map_or(0, |lead| lead.starts);
+    let learned = brain.capacity().is_some_and(|c| c.source != CapacitySource::Hint);
+    let forecast = brain.forecast().is_some();
+    let word = |known: bool| if known { "known" } else { "not yet" };
+    let text = format!(
+        "capacity: {}; start-up: {lead} seen; forecast: {}",
+        word(learned),
+        word(forecast)
+    );
+    if learned && lead > 0 && forecast { (Why::Learned, true, text) } else { (Why::Learning, false, text) }
+}
+
+fn ready(part: &Part, brain: &Brain, now: Timestamp) -> Said {
+    use ConditionReason as Why;
+    if let Some(refused) = &part.refused {
+        let quota = refused.cause == RefusedCause::Forbidden && refused.text.contains("quota");
+        let reason = if quota { Why::QuotaExceeded } else { Why::Refused };
+        return (reason, false, refused.text.clone());
+    }
+    if part.missing.is_some() || matches!(part.way, Some(Err(_))) {
+        return (Why::Blocked, false, "see the other conditions".into());
+    }
+    let counts = part.gathered.counts;
+    let have = format!("{} of {} replicas are ready", counts.ready, counts.wanted);
+    if part.gathered.crash_loop {
+        return (Why::NotStarting, false, format!("{have}; containers end again and again"));
+    }
+    if let Some(text) = &part.gathered.unschedulable {
+        return (Why::NotStarting, false, format!("{have}; {text}"));
+    }
+    if counts.starting > 0 {
+        return (Why::Starting, false, have);
+    }
+    if counts.ready < counts.wanted {
+        // Pods that a quota or an admission webhook refuses are never made: the size is written, and nothing starts.
+        let lead = brain.lead().map_or(Duration::from_secs(60), |lead| lead.p90);
+        let changed = brain.decisions().next().map(|decision| now.since(decision.at));
+        let late = changed.is_some_and(|since| since > lead * SLOW_START);
+        let reason = if late { Why::NotStarting } else { Why::Starting };
+        return (reason, false, have);
+    }
+    (Why::AsPlanned, true, have)
+}
+
+fn demand(brain: &Brain, now: Timestamp) -> Option<DemandStatus> {
+    let reading = brain.observed(now)?.demand?;
+    let signal = Signal::RequestsPerSecond;
+    Some(DemandStatus {
+        signal: signal.name().to_owned(),
+        value: rounded(reading.value()),
+        unit: signal.unit().symbol().to_owned(),
+        age_seconds: rounded(reading.age().as_secs_f64()),
+        source: String::new(),
+    })
+}
+
+fn forecast(brain: &Brain, now: Timestamp) -> Option<ForecastStatus> {
+    let forecast = brain.forecast()?;
+    let lead = brain.lead().map_or(Duration::from_secs(60), |lead| lead.p90);
+    let next = forecast.steps.first()?;
+    Some(ForecastStatus {
+        at: status_time(forecast.issued_at),
+        p50: Some(rounded(next.quantile(0.5))),
+        p95: Some(rounded(next.quantile(SHOWN_QUANTILE))),
+        window_max: forecast.max_quantile(now, lead, SHOWN_QUANTILE).map(rounded),
+    })
+}
+
+/// Three significant digits: more say nothing, and would make every status a new one.
+fn rounded(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let scale = 10_f64.powf(2.0 - value.abs().log10().floor());
+    (value * scale).round() / scale
+}
+
+/// Which statuses are to be written now: news first, then numbers, as many as the API server can be asked to take.
+#[derive(Debug, Default)]
+pub struct Book {
+    written: BTreeMap<PolicyKey, (Status, Timestamp)>,
+    budget: f64,
+    filled: Option<Timestamp>,
+}
+
+/// Writes of statuses per second, in the mean; and as many may come at once after a quiet time.
+const WRITES_PER_SECOND: f64 = 5.0;
+const WRITES_AT_ONCE: f64 = 50.0;
+/// Numbers alone are told no more often than this, and news of one policy no more often than every second.
+const NUMBERS_EVERY: Duration = Duration::from_secs(15);
+
+impl Book {
+    /// The conditions as last written, to go on from.
+    #[must_use]
+    pub fn conditions(&self, key: &PolicyKey) -> Option<&[Condition]> {
+        self.written.get(key).map(|(status, _)| status.conditions())
+    }
+
+    /// Remembers what the server has, as read at the start.
+    pub fn know(&mut self, key: PolicyKey, status: Status, now: Timestamp) {
+        self.written.insert(key, (status, now));
+    }
+
+    /// Of these, those to be written now; they count as written.
+    pub fn due(&mut self, all: Vec<(PolicyKey, Status)>, now: Timestamp) -> Vec<(PolicyKey, Status)> {
+        let passed = self.filled.map_or(0.0, |filled| now.since(filled).as_secs_f64());
+        self.budget = match self.filled {
+            None => WRITES_AT_ONCE,
+            Some(_) => (self.budget + passed * WRITES_PER_SECOND).min(WRITES_AT_ONCE),
+        };
+        self.filled = Some(now);
+        let mut waiting: Vec<(bool, Timestamp, PolicyKey, Status)> = Vec::new();
+        for (key, status) in all {
+            let (news, since) = match self.written.get(&key) {
+                None => (true, Timestamp::EPOCH),
+                Some((old, _)) if *old == status => continue,
+                Some((old, at)) => (old.news() != status.news(), *at),
+            };
+            if news || now.since(since) >= NUMBERS_EVERY {
+                waiting.push((!news, since, key, status));
+            }
+        }
+        waiting.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        let mut due = Vec::new();
+        for (_, _, key, status) in waiting {
+            if self.budget < 1.0 {
+                break;
+            }
+            self.budget -= 1.0;
+            self.written.insert(key.clone(), (status.clone(), now));
+            due.push((key, status));
+        }
+        due
+    }
+
+    /// A write failed: it is due again.
+    pub fn failed(&mut self, key: &PolicyKey) {
+        self.written.remove(key);
+    }
+
+    /// Forgets policies that are gone.
+    pub fn retain(&mut self, keep: impl Fn(&PolicyKey) -> bool) {
+        self.written.retain(|key, _| keep(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> PolicyKey {
+        PolicyKey { serving: true, namespace: "ml".into(), name: name.into() }
+    }
+
+    fn status(wanted: u32, demand: f64) -> Status {
+        Status::Serving(ServingPolicyStatus {
+            replicas: Some(ReplicaStatus { wanted, ready: 1, starting: 0 }),
+            capacity_per_replica: Some(demand),
+            ..ServingPolicyStatus::default()
+        })
+    }
+
+    #[test]
+    fn news_is_told_at_once_and_numbers_now_and_then() {
+        let at = |seconds: i64| Timestamp::from_secs(1000 + seconds);
+        let mut book = Book::default();
+        assert_eq!(book.due(vec![(key("a"), status(1, 1.0))], at(0)).len(), 1);
+        assert!(book.due(vec![(key("a"), status(1, 1.0))], at(60)).is_empty(), "nothing is new");
+        assert_eq!(book.due(vec![(key("a"), status(1, 2.0))], at(61)).len(), 1);
+        assert!(book.due(vec![(key("a"), status(1, 3.0))], at(62)).is_empty(), "numbers can wait");
+        assert_eq!(book.due(vec![(key("a"), status(2, 3.0))], at(62)).len(), 1);
+    }
+
+    #[test]
+    fn the_server_is_not_flooded_and_news_comes_before_numbers() {
+        let at = |seconds: i64| Timestamp::from_secs(1000 + seconds);
+        let mut book = Book::default();
+        let all = |demand| (0..500).map(|i| (key(&format!("p{i:03}")), status(1, demand))).collect::<Vec<_>>();
+        assert_eq!(book.due(all(1.0), at(0)).len(), 50);
+        let mut told = 50;
+        for second in 1..=90 {
+            told += book.due(all(1.0), at(second)).len();
+        }
+        assert_eq!(told, 500);
+        let mut next = all(2.0);
+        next[400].1 = status(9, 2.0);
+        let first = book.due(next, at(120));
+        assert_eq!(first[0].0, key("p400"));
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        assert_eq!(rounded(1234.5), 1230.0);
+        assert_eq!(rounded(0.012_345), 0.0123);
+        assert_eq!(rounded(0.0), 0.0);
+    }
+}

@@ -1,0 +1,141 @@
+//! What is watched whatever the policies are: policies, pools, pods, nodes and the autoscalers of others.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::DynamicObject;
+use kube::{Api, Client, Resource, ResourceExt};
+use tidegate_core::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::facts::{AutoscalerFacts, NodeFacts, PodFacts, timestamp};
+use super::watch::{Scope, Table, follow};
+use super::way::AutoscalerKind;
+use crate::crds::{GpuPool, GpuPoolSpec, ServingPolicy, ServingPolicySpec, TrainingPolicy, TrainingPolicySpec};
+
+/// Annotation of a policy: until then it decides and shows, but changes nothing. RFC 3339.
+pub const PAUSED_UNTIL: &str = "tidegate.io/paused-until";
+
+/// What is kept of a policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyFacts<S> {
+    /// Unique for all time.
+    pub uid: String,
+    /// Changes with the spec.
+    pub generation: i64,
+    /// When it was made: of two on one target, the elder holds.
+    pub created: Timestamp,
+    /// Until when it is paused.
+    pub paused_until: Option<Timestamp>,
+    /// The spec.
+    pub spec: Arc<S>,
+}
+
+impl<S: Clone> PolicyFacts<S> {
+    fn of<K: ResourceExt>(object: &K, spec: &S) -> Option<Self> {
+        let meta = object.meta();
+        if meta.deletion_timestamp.is_some() {
+            return None;
+        }
+        let paused = object.annotations().get(PAUSED_UNTIL);
+        Some(Self {
+            uid: object.uid()?,
+            generation: meta.generation.unwrap_or(0),
+            created: meta.creation_timestamp.as_ref().map(timestamp)?,
+            paused_until: paused.and_then(|until| until.parse().ok()),
+            spec: Arc::new(spec.clone()),
+        })
+    }
+}
+
+/// All of them. Clones are the same tables.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    /// Policies of serving.
+    pub serving: Table<PolicyFacts<ServingPolicySpec>>,
+    /// Policies of training.
+    pub training: Table<PolicyFacts<TrainingPolicySpec>>,
+    /// Pools, under the empty namespace.
+    pub pools: Table<PolicyFacts<GpuPoolSpec>>,
+    /// Pods.
+    pub pods: Table<PodFacts>,
+    /// Nodes, under the empty namespace.
+    pub nodes: Table<NodeFacts>,
+    /// HorizontalPodAutoscalers.
+    pub hpas: Table<AutoscalerFacts>,
+    /// KEDA's ScaledObjects; stays empty where KEDA is not installed.
+    pub scaled_objects: Table<AutoscalerFacts>,
+}
+
+impl Tables {
+    /// Begins to watch. Must be called within a Tokio runtime.
+    #[must_use]
+    pub fn start(client: &Client, scope: &Scope, stop: &CancellationToken) -> Self {
+        let tables = Self::default();
+        for namespace in scope.parts() {
+            let api = Namespaced { client, namespace, stop };
+            api.follow(&tables.serving, |policy: &ServingPolicy| PolicyFacts::of(policy, &policy.spec));
+            api.follow(&tables.training, |policy: &TrainingPolicy| PolicyFacts::of(policy, &policy.spec));
+            api.follow(&tables.pods, PodFacts::of);
+            api.follow(&tables.hpas, AutoscalerFacts::of_hpa as fn(&HorizontalPodAutoscaler) -> _);
+            let kind = AutoscalerKind::ScaledObject.resource();
+            let objects: Api<DynamicObject> = match &api.namespace {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+                None => Api::all_with(client.clone(), &kind),
+            };
+            tokio::spawn(follow(
+                objects,
+                kind,
+                api.namespace,
+                tables.scaled_objects.clone(),
+                AutoscalerFacts::of_scaled_object,
+                stop.clone(),
+            ));
+        }
+        let pools = |pool: &GpuPool| PolicyFacts::of(pool, &pool.spec);
+        let pooled = follow(Api::all(client.clone()), (), None, tables.pools.clone(), pools, stop.clone());
+        tokio::spawn(pooled);
+        let nodes: Api<Node> = Api::all(client.clone());
+        tokio::spawn(follow(nodes, (), None, tables.nodes.clone(), NodeFacts::of, stop.clone()));
+        tables
+    }
+
+    /// Since when what decisions rest upon cannot be watched, and why.
+    #[must_use]
+    pub fn failing(&self) -> Option<super::watch::Failing> {
+        let failing = [
+            self.serving.look().failing().cloned(),
+            self.training.look().failing().cloned(),
+            self.pods.look().failing().cloned(),
+            self.hpas.look().failing().cloned(),
+        ];
+        failing.into_iter().flatten().min_by_key(|failing| failing.since)
+    }
+}
+
+/// One watch per kind, in one namespace or in all.
+struct Namespaced<'a> {
+    client: &'a Client,
+    namespace: Option<String>,
+    stop: &'a CancellationToken,
+}
+
+impl Namespaced<'_> {
+    fn follow<K, T>(&self, table: &Table<T>, fact: impl Fn(&K) -> Option<T> + Send + 'static)
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+        T: PartialEq + Send + 'static,
+    {
+        let api: Api<K> = match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        tokio::spawn(follow(api, (), self.namespace.clone(), table.clone(), fact, self.stop.clone()));
+    }
+}

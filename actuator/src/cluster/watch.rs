@@ -1,0 +1,287 @@
+//! Watching the API server: one task per kind keeps a table of facts, and goes on with what it knows while the server is away.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_objects};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tidegate_core::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::facts::Key;
+use crate::clock;
+
+/// Objects of a kind that are kept; the largest clusters that Kubernetes is tested with have 150,000 pods.
+const OBJECTS_MAX: usize = 300_000;
+
+/// Which namespaces are looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    Cluster,
+    /// These alone.
+    Namespaces(Vec<String>),
+}
+
+impl Scope {
+    /// Namespaces to watch one by one; `None`: all at once.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Option<String>> {
+        match self {
+            Self::Cluster => vec![None],
+            Self::Namespaces(names) => names.iter().cloned().map(Some).collect(),
+        }
+    }
+}
+
+/// Facts of one kind's objects, by namespace and name. Cheap to clone: all clones are the same table.
+#[derive(Debug)]
+pub struct Table<T>(Arc<Mutex<Known<T>>>);
+
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Known {
+            facts: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            synced: 0,
+            failing: None,
+        })))
+    }
+}
+
+/// What a table holds.
+#[derive(Debug)]
+pub struct Known<T> {
+    facts: BTreeMap<Key, T>,
+    versions: BTreeMap<String, u64>,
+    synced: usize,
+    failing: Option<Failing>,
+}
+
+/// Why a watch fails at present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// Since when.
+    pub since: Timestamp,
+    /// In the server's words.
+    pub text: String,
+    /// HTTP status, where the server answered.
+    pub code: Option<u16>,
+}
+
+impl Failing {
+    /// The server has no such kind.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        matches!(self.code, Some(404))
+    }
+
+    /// It may not be read.
+    #[must_use]
+    pub const fn is_forbidden(&self) -> bool {
+        matches!(self.code, Some(401 | 403))
+    }
+}
+
+fn code_of(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+impl<T> Known<T> {
+    /// The facts of one object.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&T> {
+        self.facts.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Every object.
+    pub fn all(&self) -> impl Iterator<Item = (&Key, &T)> {
+        self.facts.iter()
+    }
+
+    /// The objects of one namespace.
+    pub fn of_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Key, &'a T)> {
+        let from = (namespace.to_owned(), String::new());
+        self.facts.range(from..).take_while(move |((of, _), _)| of == namespace)
+    }
+
+    /// Changes with every change within the namespace.
+    #[must_use]
+    pub fn version(&self, namespace: &str) -> u64 {
+        self.versions.get(namespace).copied().unwrap_or(0)
+    }
+
+    /// Whether the first list of `parts` watches is in: before that, what is not here may be there all the same.
+    #[must_use]
+    pub const fn is_synced(&self, parts: usize) -> bool {
+        self.synced >= parts
+    }
+
+    /// Why it cannot be watched at present, if so.
+    #[must_use]
+    pub const fn failing(&self) -> Option<&Failing> {
+        self.failing.as_ref()
+    }
+
+    fn touch(&mut self, namespace: &str) {
+        *self.versions.entry(namespace.to_owned()).or_default() += 1;
+    }
+
+    fn put(&mut self, key: Key, fact: Option<T>)
+    where
+        T: PartialEq,
+    {
+        match fact {
+            Some(fact) => {
+                if self.facts.get(&key) == Some(&fact)
+                    || (self.facts.len() >= OBJECTS_MAX && !self.facts.contains_key(&key))
+                {
+                    return;
+                }
+                self.touch(&key.0);
+                self.facts.insert(key, fact);
+            }
+            None => self.remove(&key),
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if self.facts.remove(key).is_some() {
+            self.touch(&key.0);
+        }
+    }
+
+    /// Takes a whole list in: what is in `namespace` (or anywhere) and not in it is gone.
+    fn replace(&mut self, namespace: Option<&str>, list: BTreeMap<Key, T>)
+    where
+        T: PartialEq,
+    {
+        let within = |key: &Key| namespace.is_none_or(|namespace| key.0 == namespace);
+        let gone: Vec<_> =
+            self.facts.keys().filter(|key| within(key) && !list.contains_key(*key)).cloned().collect();
+        for key in gone {
+            self.remove(&key);
+        }
+        for (key, fact) in list {
+            self.put(key, Some(fact));
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// A look at it. Not to be held across an await.
+    #[must_use]
+    pub fn look(&self) -> MutexGuard<'_, Known<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key_of<K: ResourceExt>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Follows `api` until `stop`, keeping `table`. `namespace`: the one that `api` is bound to, if it is.
+pub async fn follow<K, T>(
+    api: Api<K>,
+    kind: K::DynamicType,
+    namespace: Option<String>,
+    table: Table<T>,
+    fact: impl Fn(&K) -> Option<T> + Send + 'static,
+    stop: CancellationToken,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Send,
+    T: PartialEq + Send + 'static,
+{
+    let kind = K::kind(&kind).into_owned();
+    let mut events = pin!(watch_objects(api, watcher::Config::default()).default_backoff());
+    let mut list = BTreeMap::new();
+    let mut listed = false;
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            event = events.next() => event,
+        };
+        let Some(event) = event else { return };
+        let mut known = table.look();
+        match event {
+            Ok(event) => {
+                known.failing = None;
+                match event {
+                    Event::Init => list = BTreeMap::new(),
+                    Event::InitApply(object) => {
+                        if let Some(fact) = fact(&object).filter(|_| list.len() < OBJECTS_MAX) {
+                            list.insert(key_of(&object), fact);
+                        }
+                    }
+                    Event::InitDone => {
+                        known.replace(namespace.as_deref(), std::mem::take(&mut list));
+                        known.synced += usize::from(!std::mem::replace(&mut listed, true));
+                    }
+                    Event::Apply(object) => known.put(key_of(&object), fact(&object)),
+                    Event::Delete(object) => known.remove(&key_of(&object)),
+                }
+            }
+            Err(error) => {
+                let since = known.failing.as_ref().map_or_else(clock::wall, |failing| failing.since);
+                if known.failing.is_none() {
+                    tracing::warn!(error = %error, kind, "watch failed; going on with what is known");
+                }
+                known.failing = Some(Failing { since, text: error.to_string(), code: code_of(&error) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(namespace: &str, name: &str) -> Key {
+        (namespace.to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn a_list_of_one_namespace_leaves_the_others_alone() {
+        let table = Table::<u32>::default();
+        let mut known = table.look();
+        known.put(key("a", "x"), Some(1));
+        known.put(key("a", "y"), Some(2));
+        known.put(key("b", "x"), Some(3));
+        known.replace(Some("a"), BTreeMap::from([(key("a", "y"), 2), (key("a", "z"), 4)]));
+        let left: Vec<_> = known.all().map(|((ns, name), n)| (ns.as_str(), name.as_str(), *n)).collect();
+        assert_eq!(left, [("a", "y", 2), ("a", "z", 4), ("b", "x", 3)]);
+        assert_eq!(known.of_namespace("a").count(), 2);
+    }
+
+    #[test]
+    fn a_version_changes_with_what_changes_and_with_nothing_else() {
+        let table = Table::<u32>::default();
+        let mut known = table.look();
+        known.put(key("a", "x"), Some(1));
+        let (a, b) = (known.version("a"), known.version("b"));
+        known.put(key("a", "x"), Some(1));
+        assert_eq!(known.version("a"), a);
+        known.put(key("a", "x"), Some(2));
+        assert!(known.version("a") > a);
+        assert_eq!(known.version("b"), b);
+    }
+}

@@ -1,0 +1,97 @@
+//! `tidegate controller`: sizes the workloads of a cluster that policies name, until it is told to stop. It takes no scaling
+//! decision: it connects the cluster's loop with the history, the API, the metrics, and what demand is read from.
+
+mod demand;
+mod hub;
+mod prometheus;
+mod round;
+mod write;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tidegate_actuator::cluster::lease::{self, LeaseOptions};
+use tidegate_actuator::cluster::watch::Scope;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Listen, TlsFiles};
+use crate::args::ControllerArgs;
+use crate::ending::{Signals, ended};
+use crate::{Usage, output};
+use hub::Hub;
+
+/// Runs until SIGINT or SIGTERM; then gives the lease back and leaves everything in force as it is.
+pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let client = client(args.kubeconfig.as_deref()).await?;
+    std::fs::create_dir_all(&args.data)
+        .with_context(|| format!("failed to make the data directory {}", args.data.display()))?;
+    let bound = listen(&args)?.bind().context("the API cannot listen")?;
+    let url = bound.url();
+    let server = prometheus::Server::new(&args)?;
+    let stop = CancellationToken::new();
+    let scope = match args.namespace.as_slice() {
+        [] => Scope::Cluster,
+        names => Scope::Namespaces(names.to_vec()),
+    };
+    let (leads, leading) = watch::channel(false);
+    let hub = Arc::new(Hub::start(&args, client.clone(), scope, &url, leading)?);
+    let lease = lease_options(&args, &client);
+    let election = tokio::spawn(lease::elect(client.clone(), lease, leads, stop.clone()));
+    let asking = tokio::spawn(prometheus::ask(server, Arc::clone(&hub), stop.clone()));
+    let serving = tokio::spawn(bound.serve(Arc::clone(&hub) as _, stop.clone().cancelled_owned()));
+    let rounds = tokio::spawn(round::run(Arc::clone(&hub), client, stop.clone()));
+    output::say(&format!("listening on {url}"))?;
+    let why = signals.next().await;
+    tracing::info!(why, "stopping");
+    stop.cancel();
+    ended(rounds, "the loop").await?;
+    ended(asking, "the questions to Prometheus").await?;
+    hub.stop().await;
+    // The lease last: while writes were under way, nobody else should have begun.
+    ended(election, "the election").await?;
+    serving.await.context("the API panicked")?.context("the API failed")?;
+    Ok(())
+}
+
+/// A client for the API server: by the kubeconfig given, else as kubectl finds it, else as a pod's ServiceAccount.
+pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
+    // Another part may have installed it already; it is the same one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let config = match kubeconfig {
+        Some(path) => {
+            let wrong = || format!("kubeconfig {}", path.display());
+            let file = Kubeconfig::read_from(path).map_err(|error| Usage(format!("{}: {error}", wrong())))?;
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .with_context(wrong)?
+        }
+        None => kube::Config::infer()
+            .await
+            .context("there is neither a kubeconfig nor a ServiceAccount to reach a cluster with")?,
+    };
+    kube::Client::try_from(config).context("the cluster cannot be reached as configured")
+}
+
+fn listen(args: &ControllerArgs) -> anyhow::Result<Listen> {
+    let addr = args.listen;
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
+    if !addr.ip().is_loopback() && (tls.is_none() || args.tokens.is_none()) {
+        let text = format!("{addr} is beyond loopback: that needs --tls-cert, --tls-key and --tokens");
+        return Err(Usage(text).into());
+    }
+    let tokens = args.tokens.clone().unwrap_or_else(|| args.data.join("tokens"));
+    Ok(Listen { tls, ..Listen::loopback(addr, tokens) })
+}
+
+fn lease_options(args: &ControllerArgs, client: &kube::Client) -> LeaseOptions {
+    let unique = || format!("{}-{}", crate::keep::host_name(), std::process::id());
+    LeaseOptions {
+        namespace: args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()),
+        name: args.lease_name.clone(),
+        identity: args.identity.clone().unwrap_or_else(unique),
+    }
+}

@@ -1,0 +1,284 @@
+//! What the controller's parts share, and what the API shows of it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::Client;
+use tidegate_actuator::cluster::entry::PolicyKey;
+use tidegate_actuator::cluster::watch::Scope;
+use tidegate_actuator::cluster::{Cluster, Recall};
+use tidegate_agent::collect::LatestValues;
+use tidegate_agent::export::{Exporter, Format, Registry};
+use tidegate_brain::{Brain, History, Snapshot};
+use tidegate_core::{Alert, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_history::{Aggregate, Store};
+use tokio::sync::{broadcast, watch};
+
+use super::demand::Demand;
+use super::prometheus::Question;
+use crate::api::views::{
+    self, About, AlertBatch, AlertReport, AlertStatus, Event, Exposition, ForecastView, Point,
+};
+use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
+use crate::args::ControllerArgs;
+use crate::board::Card;
+use crate::{clock, keep, show, summary};
+
+/// Events kept for a listener that is slow.
+const EVENTS_KEPT: usize = 4096;
+/// A signal's value is shown on `/metrics` for this long after it was read.
+const SHOWN_FOR: Duration = Duration::from_secs(60);
+
+/// All of it.
+pub(super) struct Hub {
+    pub(super) store: Arc<Store>,
+    pub(super) latest: Arc<LatestValues>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) demand: Arc<Demand>,
+    pub(super) cluster: Mutex<Option<Cluster>>,
+    pub(super) cards: Mutex<BTreeMap<WorkloadId, Card>>,
+    pub(super) news: broadcast::Sender<Event>,
+    pub(super) leading: watch::Receiver<bool>,
+    exporter: Exporter,
+    started_at: Timestamp,
+    host: String,
+    url: String,
+    notes: Vec<String>,
+    /// Kept: the data directory is free for another when it is gone.
+    _locked: File,
+}
+
+/// A lock that a panic elsewhere does not break: every update leaves the value whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Recalls what the history knows.
+struct Kept(Arc<Store>);
+
+impl Recall for Kept {
+    fn recall(&self, id: &WorkloadId, policy: &Policy) -> (History, Option<Snapshot>) {
+        keep::recall(&self.0, id, policy, clock::now())
+    }
+}
+
+impl Hub {
+    /// Opens the history and begins to watch. Must be called within a Tokio runtime.
+    pub(super) fn start(
+        args: &ControllerArgs,
+        client: Client,
+        scope: Scope,
+        url: &str,
+        leading: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let started_at = clock::now();
+        let data = std::fs::canonicalize(&args.data)
+            .with_context(|| format!("failed to find {}", args.data.display()))?;
+        let locked = keep::lock_directory(&data)?;
+        let mut notes = Vec::new();
+        let store = Arc::new(keep::open_history(&data, started_at, &mut notes)?);
+        let (latest, registry) = (Arc::new(LatestValues::default()), Arc::new(Registry::new()));
+        let demand = Arc::new(Demand::default());
+        let recall = Arc::new(Kept(Arc::clone(&store)));
+        let cluster = Cluster::start(client, scope, Arc::clone(&demand) as _, recall);
+        Ok(Self {
+            exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR),
+            store,
+            latest,
+            registry,
+            demand,
+            cluster: Mutex::new(Some(cluster)),
+            cards: Mutex::default(),
+            news: broadcast::channel(EVENTS_KEPT).0,
+            leading,
+            started_at,
+            host: args.identity.clone().unwrap_or_else(keep::host_name),
+            url: url.to_owned(),
+            notes,
+            _locked: locked,
+        })
+    }
+
+    /// What Prometheus is to be asked, by workload.
+    pub(super) fn questions(&self) -> Vec<(WorkloadId, Question)> {
+        let cluster = lock(&self.cluster);
+        let Some(cluster) = cluster.as_ref() else { return Vec::new() };
+        let serving = cluster.tables().serving.look();
+        let question = |((namespace, _), facts): (&(String, String), &_)| {
+            let facts: &tidegate_actuator::cluster::tables::PolicyFacts<
+                tidegate_actuator::crds::ServingPolicySpec,
+            > = facts;
+            let asked = facts.spec.demand.as_ref()?.prometheus.as_ref()?;
+            let id = facts.spec.target.id(namespace).ok()?;
+            let scale = asked.unit.per_second(1.0);
+            Some((id, Question { url: asked.url.clone(), query: asked.query.clone(), scale }))
+        };
+        serving.all().filter_map(question).collect()
+    }
+
+    /// Keeps what was learned, and ends the watches after the writes that are under way.
+    pub(super) async fn stop(&self) {
+        let cluster = lock(&self.cluster).take();
+        if let Some(cluster) = cluster {
+            for brain in cluster.brains() {
+                keep::brain(&self.store, brain);
+            }
+            cluster.stop().await;
+        }
+        if let Err(error) = self.store.checkpoint() {
+            tracing::error!(error = format!("{error:#}"), "the history could not be written at the end");
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&Cluster) -> T) -> Result<T, Refusal> {
+        let cluster = lock(&self.cluster);
+        cluster.as_ref().map(look).ok_or_else(|| Refusal::Unavailable("stopping".into()))
+    }
+
+    fn brain<T>(&self, id: &WorkloadId, look: impl FnOnce(&Brain) -> T) -> Result<T, Refusal> {
+        let missing = || Refusal::NotFound(format!("no workload {id}"));
+        self.with(|cluster| cluster.brain(id).map(look))?.ok_or_else(missing)
+    }
+
+    /// The policies that there are.
+    pub(super) fn policies(cluster: &Cluster) -> std::collections::BTreeSet<PolicyKey> {
+        let key = |serving: bool| {
+            move |((namespace, name), ()): (&(String, String), ())| PolicyKey {
+                serving,
+                namespace: namespace.clone(),
+                name: name.clone(),
+            }
+        };
+        let tables = cluster.tables();
+        let mut all: std::collections::BTreeSet<_> =
+            tables.serving.look().all().map(|(k, _)| (k, ())).map(key(true)).collect();
+        all.extend(tables.training.look().all().map(|(k, _)| (k, ())).map(key(false)));
+        all
+    }
+}
+
+impl Backend for Hub {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.with(Cluster::is_synced) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the cluster's objects have not been read yet".into()),
+            Err(refusal) => Err(refusal.to_string()),
+        }
+    }
+
+    fn about(&self) -> About {
+        let pools = |cluster: &Cluster| cluster.pools().next().and_then(|(_, fleet)| show::pool(fleet));
+        let leads = *self.leading.borrow();
+        let role = if leads { "This controller leads." } else { "Another controller leads; this one watches and learns." };
+        let mut notes = self.notes.clone();
+        notes.push(role.to_owned());
+        About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            host: Some(self.host.clone()),
+            started_at: self.started_at,
+            demo: false,
+            speed: None,
+            day_s: 86_400.0,
+            history_preloaded: None,
+            listen: vec![self.url.clone()],
+            notes,
+            sinks: Vec::new(),
+            elasticsearch: None,
+            pool: self.with(pools).ok().flatten(),
+            rivals_since: None,
+            rivals: Vec::new(),
+        }
+    }
+
+    fn workloads(&self) -> Vec<views::Workload> {
+        lock(&self.cards).values().map(|card| card.view.clone()).collect()
+    }
+
+    fn workload(&self, id: &WorkloadId) -> Option<views::WorkloadDetail> {
+        let workload = lock(&self.cards).get(id)?.view.clone();
+        let signals = self.store.signals(&Subject::Workload(id.clone()));
+        self.brain(id, |brain| show::detail(workload, brain, &signals, None)).ok()
+    }
+
+    fn forecast(&self, id: &WorkloadId, signal: Option<Signal>) -> Result<Option<ForecastView>, Refusal> {
+        let signal = signal.unwrap_or(Signal::RequestsPerSecond);
+        if signal != Signal::RequestsPerSecond {
+            return Err(Refusal::Invalid(format!("{} is not forecast", signal.name())));
+        }
+        self.brain(id, |brain| brain.forecast().map(ForecastView::from))
+    }
+
+    fn series(&self, query: &SeriesQuery) -> Result<Vec<Point>, Refusal> {
+        if let Subject::Workload(id) = &query.subject
+            && !lock(&self.cards).contains_key(id)
+        {
+            return Err(Refusal::NotFound(format!("no workload {id}")));
+        }
+        let read =
+            self.store.read(&query.subject, query.signal, query.from, query.to, query.step, Aggregate::Mean);
+        let series =
+            read.map_err(|error| Refusal::Unavailable(format!("the history cannot be read: {error}")))?;
+        Ok(series.values().iter().enumerate().map(|(i, value)| Point(series.time(i), *value)).collect())
+    }
+
+    fn decisions(&self, id: &WorkloadId, limit: usize) -> Result<Vec<views::Decision>, Refusal> {
+        self.brain(id, |brain| brain.decisions().take(limit).map(show::decision).collect())
+    }
+
+    fn summary(&self, from: Timestamp, to: Timestamp) -> Result<views::Summary, Refusal> {
+        self.with(|cluster| summary::summary(&self.store, cluster.brains(), from, to))?
+    }
+
+    fn logs(&self, _: &LogFilter) -> Result<Vec<views::LogLine>, Refusal> {
+        // The agents ship them; the controller has none.
+        Ok(Vec::new())
+    }
+
+    fn node(&self) -> Vec<views::NodeReading> {
+        Vec::new()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.news.subscribe()
+    }
+
+    fn alerts(&self, batch: AlertBatch) -> Result<AlertReport, Refusal> {
+        let now = clock::now();
+        let mut cluster = lock(&self.cluster);
+        let cluster = cluster.as_mut().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
+        let mut results = Vec::new();
+        for alert in batch.alerts {
+            let firing = alert.status == AlertStatus::Firing;
+            let alert = Alert { fingerprint: alert.fingerprint, firing, labels: alert.labels };
+            results.extend(show::alert_outcomes(&alert, &cluster.admit(&alert, now)));
+        }
+        for result in &results {
+            self.registry.counter(Metric::AlertsReceived, &[(Label::Outcome, &result.outcome)]).inc();
+        }
+        Ok(AlertReport { results })
+    }
+
+    fn metrics(&self, accept: Option<&str>) -> Exposition {
+        let format = Format::negotiate(accept);
+        Exposition { content_type: format.content_type().into(), body: self.exporter.page(format) }
+    }
+
+    fn faults(&self) -> Option<views::Faults> {
+        None
+    }
+
+    fn trigger(&self, _: &views::FaultRequest) -> Result<views::Faults, Refusal> {
+        Err(Refusal::NotFound("faults are tried in the demo only".into()))
+    }
+
+    fn denied(&self, cause: Denied) {
+        self.registry.counter(Metric::AuthDenied, &[(Label::Cause, cause.as_str())]).inc();
+    }
+}

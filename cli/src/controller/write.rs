@@ -1,0 +1,145 @@
+//! What is told to the API server: statuses of policies, and Events. Beside the loop, bounded, and never instead of a size.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tidegate_actuator::cluster::Part;
+use tidegate_actuator::cluster::apply::MANAGER;
+use tidegate_actuator::cluster::entry::PolicyKey;
+use tidegate_actuator::cluster::status::Status;
+use tidegate_actuator::crds::{GROUP, ServingPolicy, TrainingPolicy, VERSION};
+use tidegate_core::Decision;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Statuses on their way at once.
+const AT_ONCE: usize = 16;
+/// A write that takes longer hangs.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+/// Events that wait to be sent; beyond them the newest are dropped: the statuses say the same.
+const EVENTS_MAX: usize = 256;
+
+/// Something worth an Event on a policy.
+pub(super) struct Announcement {
+    on: ObjectReference,
+    event: Event,
+}
+
+impl Announcement {
+    /// A decision that changes the size, or would.
+    pub(super) fn decided(part: &Part, decision: &Decision) -> Self {
+        let verb = if decision.applied { "sized" } else { "would size" };
+        let why: Vec<_> = decision.reasons.iter().map(|reason| reason.text.as_str()).collect();
+        let note = format!("{verb} {} from {} to {}: {}", part.intent.target.name, decision.from, decision.to, why.join("; "));
+        let reason = if decision.to > decision.from { "ScaledUp" } else { "ScaledDown" };
+        Self {
+            on: reference(&part.intent.key, &part.intent.uid),
+            event: Event {
+                type_: EventType::Normal,
+                reason: if decision.applied { reason.to_owned() } else { "WouldScale".to_owned() },
+                // The API server takes a kilobyte.
+                note: Some(note.chars().take(1000).collect()),
+                action: "Scale".to_owned(),
+                secondary: None,
+            },
+        }
+    }
+}
+
+fn reference(key: &PolicyKey, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{GROUP}/{VERSION}")),
+        kind: Some(key.kind().to_owned()),
+        namespace: Some(key.namespace.clone()),
+        name: Some(key.name.clone()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Writes beside the loop.
+pub(super) struct Writer {
+    client: Client,
+    permits: Arc<Semaphore>,
+    failed: Arc<Mutex<BTreeSet<PolicyKey>>>,
+    events: mpsc::Sender<Announcement>,
+}
+
+impl Writer {
+    /// Must be called within a Tokio runtime.
+    pub(super) fn new(client: Client) -> Self {
+        let (events, waiting) = mpsc::channel(EVENTS_MAX);
+        tokio::spawn(publish(client.clone(), waiting));
+        Self { client, permits: Arc::new(Semaphore::new(AT_ONCE)), failed: Arc::default(), events }
+    }
+
+    /// Sends an Event, unless too many wait.
+    pub(super) fn announce(&self, announcement: Announcement) {
+        if self.events.try_send(announcement).is_err() {
+            tracing::debug!("an Event was dropped: too many wait");
+        }
+    }
+
+    /// Writes statuses.
+    pub(super) fn statuses(&self, statuses: Vec<(PolicyKey, Status)>) {
+        for (key, status) in statuses {
+            let (client, permits) = (self.client.clone(), Arc::clone(&self.permits));
+            let failed = Arc::clone(&self.failed);
+            tokio::spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                let written = tokio::time::timeout(WRITE_MAX, write(client, &key, &status)).await;
+                let error = match written {
+                    Ok(Ok(())) => return,
+                    // The policy is gone; there is nothing to be told to.
+                    Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => return,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "the API server did not answer in time".to_owned(),
+                };
+                tracing::warn!(policy = key.path(), error, "a status could not be written");
+                failed.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+            });
+        }
+    }
+
+    /// Policies whose status could not be written since the last call.
+    pub(super) fn failed(&self) -> BTreeSet<PolicyKey> {
+        std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn write(client: Client, key: &PolicyKey, status: &Status) -> kube::Result<()> {
+    let status = match status {
+        Status::Serving(status) => serde_json::to_value(status),
+        Status::Training(status) => serde_json::to_value(status),
+    };
+    let body = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": key.kind(),
+        "metadata": {"name": key.name},
+        "status": status.expect("a status is plain data"),
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    let patch: Patch<&Value> = Patch::Apply(&body);
+    if key.serving {
+        let api: Api<ServingPolicy> = Api::namespaced(client, &key.namespace);
+        api.patch_status(&key.name, &params, &patch).await.map(drop)
+    } else {
+        let api: Api<TrainingPolicy> = Api::namespaced(client, &key.namespace);
+        api.patch_status(&key.name, &params, &patch).await.map(drop)
+    }
+}
+
+async fn publish(client: Client, mut waiting: mpsc::Receiver<Announcement>) {
+    let reporter = Reporter { controller: "tidegate".into(), instance: None };
+    let recorder = Recorder::new(client, reporter);
+    while let Some(Announcement { on, event }) = waiting.recv().await {
+        if let Err(error) = recorder.publish(&event, &on).await {
+            tracing::warn!(%error, "an Event could not be written");
+        }
+    }
+}

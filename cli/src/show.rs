@@ -1,0 +1,176 @@
+//! What brains know, in the shapes of the API.
+
+use tidegate_brain::{Brain, Fleet};
+use tidegate_core::{Alert, AlertOutcome, CapacitySource, Policy, Rehearsed, Signal, WorkloadId};
+
+use crate::api::views;
+use crate::clock;
+
+/// A decision in the API's shape.
+pub(crate) fn decision(decision: &tidegate_core::Decision) -> views::Decision {
+    let reason = |reason: &tidegate_core::Reason| views::Reason {
+        code: serde_json::to_value(reason.code)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        text: reason.text.clone(),
+        values: reason.values.clone(),
+    };
+    views::Decision {
+        at: decision.at,
+        from: decision.from,
+        to: decision.to,
+        reasons: decision.reasons.iter().map(reason).collect(),
+        baseline: views::Baseline { hpa: decision.hpa },
+        inputs: decision.inputs.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
+    }
+}
+
+/// The pool in the API's shape; `None` where there is none.
+pub(crate) fn pool(fleet: &Fleet) -> Option<views::Pool> {
+    let slots = fleet.slots()?;
+    let holder = |brain: &Brain| views::PoolHolder {
+        workload: brain.id().to_string(),
+        role: brain.policy().role().as_str().into(),
+        slots: brain.counts().held(),
+    };
+    let held: Vec<_> = fleet.brains().map(holder).collect();
+    let taken = held.iter().map(|holder| holder.slots).fold(0, u32::saturating_add);
+    let telling = [
+        tidegate_core::ReasonCode::PoolShort,
+        tidegate_core::ReasonCode::PoolLimit,
+        tidegate_core::ReasonCode::PoolRecall,
+    ];
+    let notes = fleet.brains().flat_map(|brain| {
+        let reasons = brain.plan().map(|plan| plan.reasons.clone()).unwrap_or_default();
+        let name = brain.id().name().to_owned();
+        reasons
+            .into_iter()
+            .filter(|r| telling.contains(&r.code))
+            .map(move |reason| format!("{name}: {}", reason.text))
+    });
+    Some(views::Pool { slots, free: slots.saturating_sub(taken), notes: notes.collect(), held })
+}
+
+/// All that is known of a workload. `signals`: those that have a history; `address`: where requests are sent to.
+pub(crate) fn detail(
+    workload: views::Workload,
+    brain: &Brain,
+    signals: &[Signal],
+    address: Option<String>,
+) -> views::WorkloadDetail {
+    let policy = match brain.policy() {
+        Policy::Serving(policy) => serde_json::to_value(policy),
+        Policy::Training(policy) => serde_json::to_value(policy),
+    };
+    let slo = match brain.policy() {
+        Policy::Serving(policy) => Some(policy.slo.latency.get().as_secs_f64()),
+        Policy::Training(_) => None,
+    };
+    views::WorkloadDetail {
+        policy: policy.expect("a policy is plain data"),
+        capacity: brain.capacity().map(|capacity| views::Capacity {
+            low: Some(capacity.low),
+            mid: Some(capacity.mid),
+            high: Some(capacity.high),
+            unit: Signal::RequestsPerSecond.unit().symbol().into(),
+            source: match capacity.source {
+                CapacitySource::Hint => "hint".into(),
+                CapacitySource::Learned => "learned".into(),
+                CapacitySource::Measured => "measured".into(),
+            },
+        }),
+        lead_time: brain.lead().map(|lead| views::LeadTime {
+            p50_s: Some(lead.p50.as_secs_f64()),
+            p90_s: Some(lead.p90.as_secs_f64()),
+            starts: lead.starts,
+        }),
+        provision: brain.stance(clock::now()).map(|chosen| provision(chosen, brain)),
+        league: brain.league().iter().map(standing).collect(),
+        evidence: evidence(&workload, brain),
+        signals: signals
+            .iter()
+            .map(|s| views::SignalName { signal: s.name().into(), unit: s.unit().symbol().into() })
+            .collect(),
+        slo_latency_s: slo,
+        address,
+        workload,
+    }
+}
+
+/// The stance in use, in words and numbers.
+fn provision(chosen: &Rehearsed, brain: &Brain) -> views::Provision {
+    let stance = chosen.stance;
+    let mut text = format!("{} × the present demand", stance.level);
+    if stance.usual > 0.0 {
+        text += &format!(" + {} × the usual", stance.usual);
+    }
+    if let Some(p) = stance.peak {
+        text += &format!(", or the {p} quantile of the peak");
+    }
+    let point = |one: &Rehearsed| views::FrontPoint { replicas: one.replicas, miss_fraction: one.missed };
+    views::Provision {
+        text,
+        level: stance.level,
+        usual: stance.usual,
+        peak_quantile: stance.peak,
+        hold_s: stance.hold.as_secs_f64(),
+        rehearsed_replicas: chosen.replicas,
+        rehearsed_miss_fraction: chosen.missed,
+        front: brain.front().iter().map(point).collect(),
+    }
+}
+
+fn standing(standing: &tidegate_core::Standing) -> views::Standing {
+    views::Standing {
+        signal: Signal::RequestsPerSecond.name().into(),
+        model: standing.model.clone(),
+        pinball: standing.score.map(|score| score.pinball),
+        pinball_ratio: standing.score.map(|score| score.pinball_ratio),
+        coverage95: standing.score.map(|score| score.coverage95),
+        origins: standing.score.map(|score| score.origins),
+        in_use: standing.in_use,
+    }
+}
+
+/// Why the bottleneck is what it is said to be, in numbers.
+fn evidence(workload: &views::Workload, brain: &Brain) -> Option<views::Bottleneck> {
+    let seen = brain.seen()?;
+    let (text, replicas_help) = match workload.bottleneck.as_deref()? {
+        "queue" => {
+            let queued = seen.queued.unwrap_or(0.0);
+            (
+                format!("{queued:.0} requests wait for {} ready replicas", seen.replicas.ready),
+                Some(!seen.crash_loop),
+            )
+        }
+        "stalled" => ("replicas end soon after their start".to_owned(), Some(false)),
+        _ => return None,
+    };
+    Some(views::Bottleneck { text, replicas_help })
+}
+
+/// What became of an alert, for each workload that has a rule for it.
+pub(crate) fn alert_outcomes(alert: &Alert, admitted: &[(WorkloadId, AlertOutcome)]) -> Vec<views::AlertOutcome> {
+    if admitted.is_empty() {
+        return vec![alert_outcome(alert, None, AlertOutcome::NoRule)];
+    }
+    admitted.iter().map(|(id, outcome)| alert_outcome(alert, Some(id), *outcome)).collect()
+}
+
+fn alert_outcome(alert: &Alert, id: Option<&WorkloadId>, outcome: AlertOutcome) -> views::AlertOutcome {
+    let text = match outcome {
+        AlertOutcome::Raised => "the floor was raised",
+        AlertOutcome::Repeated => "it had its effect already",
+        AlertOutcome::Resolved => "its effect, if any, has ended",
+        AlertOutcome::NoRule => "no policy has a rule for it",
+        AlertOutcome::CoolingDown => "the rule's last effect is too recent",
+        AlertOutcome::OverBudget => "the rule has had its effects of this hour",
+    };
+    views::AlertOutcome {
+        fingerprint: alert.fingerprint.clone(),
+        outcome: outcome.as_str().into(),
+        workload: id.map(ToString::to_string),
+        text: text.into(),
+    }
+}

@@ -1,0 +1,168 @@
+//! Checking a digest as it comes: what is sound in it is kept, what is not is counted by its cause.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tidegate_core::{Scope, Signal, Timestamp, WorkloadId};
+
+use crate::parts::{Part, Parts};
+use crate::v1;
+
+/// Workloads in one digest; a node has a few hundred pods at most.
+pub const WORKLOADS_MAX: usize = 2_000;
+/// Readings of one workload; as many as the catalogue has for one.
+pub const READINGS_MAX: usize = 128;
+/// Longest accepted name of a node: that of a DNS subdomain.
+const NODE_MAX: usize = 253;
+/// A reading that was older than this when the digest was made says nothing of the present.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// What is wrong with a digest or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flaw {
+    /// The node has no name, or one that none can have. Nothing is kept.
+    Node,
+    /// More workloads than allowed; the rest was left.
+    TooMany,
+    /// A workload's id is none.
+    Workload,
+    /// A signal is unknown, or not of a workload. A newer agent may know more of them.
+    Signal,
+    /// A value is not finite, or negative where it cannot be.
+    Value,
+    /// A reading was too old already.
+    Old,
+}
+
+impl Flaw {
+    /// The value of the `cause` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "bad_node",
+            Self::TooMany => "too_many",
+            Self::Workload => "bad_workload",
+            Self::Signal => "unknown_signal",
+            Self::Value => "bad_value",
+            Self::Old => "old",
+        }
+    }
+}
+
+/// The sound parts of a digest, and what is wrong with the others; `None` in place of the parts where nothing can be kept.
+#[must_use]
+pub fn checked(digest: &v1::Digest) -> (Option<Parts>, BTreeSet<Flaw>) {
+    let mut flaws = BTreeSet::new();
+    if digest.node.is_empty() || digest.node.len() > NODE_MAX {
+        flaws.insert(Flaw::Node);
+        return (None, flaws);
+    }
+    if digest.workloads.len() > WORKLOADS_MAX {
+        flaws.insert(Flaw::TooMany);
+    }
+    let mut workloads = BTreeMap::new();
+    for told in digest.workloads.iter().take(WORKLOADS_MAX) {
+        let Ok(id) = told.id.parse::<WorkloadId>() else {
+            flaws.insert(Flaw::Workload);
+            continue;
+        };
+        let answered = told.answered.min(told.targets);
+        workloads.insert(id, Part { answered, targets: told.targets, readings: readings(told, &mut flaws) });
+    }
+    let at = Timestamp::from_millis(digest.at_ms);
+    (Some(Parts { node: digest.node.clone(), sequence: digest.sequence, at, workloads }), flaws)
+}
+
+fn readings(told: &v1::Workload, flaws: &mut BTreeSet<Flaw>) -> BTreeMap<Signal, (f64, Duration)> {
+    let mut readings = BTreeMap::new();
+    if told.readings.len() > READINGS_MAX {
+        flaws.insert(Flaw::TooMany);
+    }
+    for reading in told.readings.iter().take(READINGS_MAX) {
+        let signal = Signal::from_name(&reading.signal).filter(|signal| signal.scope() == Scope::Workload);
+        let age = Duration::from_millis(u64::from(reading.age_ms));
+        match signal {
+            None => drop(flaws.insert(Flaw::Signal)),
+            Some(_) if age > AGE_MAX => drop(flaws.insert(Flaw::Old)),
+            // A loss may be negative; nothing else can.
+            Some(signal) if !reading.value.is_finite() || (reading.value < 0.0 && signal != Signal::Loss) => {
+                flaws.insert(Flaw::Value);
+            }
+            Some(signal) => drop(readings.insert(signal, (reading.value, age))),
+        }
+    }
+    readings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reading(signal: &str, value: f64) -> v1::Reading {
+        v1::Reading { signal: signal.into(), value, age_ms: 500 }
+    }
+
+    fn digest(readings: Vec<v1::Reading>) -> v1::Digest {
+        let workload = v1::Workload { id: "ml/deployment/chat".into(), answered: 2, targets: 2, readings };
+        v1::Digest { node: "node-a".into(), sequence: 7, at_ms: 1_800_000_000_000, workloads: vec![workload] }
+    }
+
+    #[test]
+    fn what_is_sound_is_kept_and_what_is_not_is_named() {
+        let told = digest(vec![
+            reading("requests_per_second", 12.5),
+            reading("queued_requests", f64::NAN),
+            reading("in_flight_requests", -1.0),
+            reading("loss", -0.5),
+            reading("load1", 1.0),
+            reading("from_a_newer_agent", 1.0),
+        ]);
+        let (parts, flaws) = checked(&told);
+        let parts = parts.unwrap();
+        let part = &parts.workloads.values().next().unwrap();
+        let kept: Vec<_> = part.readings.keys().map(|signal| signal.name()).collect();
+        assert_eq!(kept, ["requests_per_second", "loss"]);
+        assert_eq!(flaws, BTreeSet::from([Flaw::Signal, Flaw::Value]));
+        let sent = v1::Digest::from(&parts);
+        assert_eq!(checked(&sent), (Some(parts), BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_digest_of_no_node_is_nothing() {
+        let told = v1::Digest { node: String::new(), ..digest(Vec::new()) };
+        assert_eq!(checked(&told), (None, BTreeSet::from([Flaw::Node])));
+    }
+
+    #[test]
+    fn there_is_a_limit_to_what_is_kept() {
+        let mut told = digest(Vec::new());
+        told.workloads = (0..WORKLOADS_MAX + 5)
+            .map(|i| v1::Workload { id: format!("ml/deployment/d{i}"), ..v1::Workload::default() })
+            .collect();
+        let (parts, flaws) = checked(&told);
+        assert_eq!(parts.unwrap().workloads.len(), WORKLOADS_MAX);
+        assert_eq!(flaws, BTreeSet::from([Flaw::TooMany]));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_finite_afterwards(
+            ids in proptest::collection::vec(".{0,40}", 0..4),
+            names in proptest::collection::vec("[a-z_]{0,24}", 0..6),
+            value in proptest::num::f64::ANY,
+            at_ms in proptest::num::i64::ANY,
+        ) {
+            let readings: Vec<_> = names.iter().map(|name| reading(name, value)).collect();
+            let workloads = ids.iter().map(|id| v1::Workload {
+                id: id.clone(), answered: 9, targets: 3, readings: readings.clone(),
+            });
+            let told = v1::Digest { node: "n".into(), sequence: 0, at_ms, workloads: workloads.collect() };
+            let (parts, _) = checked(&told);
+            for part in parts.unwrap().workloads.values() {
+                prop_assert!(part.answered <= part.targets);
+                prop_assert!(part.readings.values().all(|(value, _)| value.is_finite()));
+            }
+        }
+    }
+}

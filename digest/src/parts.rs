@@ -1,0 +1,54 @@
+//! A digest as plain values, its words checked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::{Signal, Timestamp, WorkloadId};
+
+use crate::v1;
+
+/// What one node says of one workload.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Part {
+    /// Targets that answered.
+    pub answered: u32,
+    /// All that there are.
+    pub targets: u32,
+    /// Finite values, with the age that each had when the digest was made.
+    pub readings: BTreeMap<Signal, (f64, Duration)>,
+}
+
+/// What one node says at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parts {
+    /// Name of the node.
+    pub node: String,
+    /// Counts up for each start of the agent.
+    pub sequence: u64,
+    /// By the node's clock.
+    pub at: Timestamp,
+    /// By workload.
+    pub workloads: BTreeMap<WorkloadId, Part>,
+}
+
+impl From<&Parts> for v1::Digest {
+    fn from(parts: &Parts) -> Self {
+        let reading = |(signal, (value, age)): (&Signal, &(f64, Duration))| v1::Reading {
+            signal: signal.name().to_owned(),
+            value: *value,
+            age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
+        };
+        let workload = |(id, part): (&WorkloadId, &Part)| v1::Workload {
+            id: id.to_string(),
+            answered: part.answered,
+            targets: part.targets,
+            readings: part.readings.iter().map(reading).collect(),
+        };
+        Self {
+            node: parts.node.clone(),
+            sequence: parts.sequence,
+            at_ms: parts.at.as_millis(),
+            workloads: parts.workloads.iter().map(workload).collect(),
+        }
+    }
+}
