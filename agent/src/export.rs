@@ -4,6 +4,7 @@
 //! A page is made from memory alone, at most once a second, and served from there: a scrape never waits for a disk, a
 //! process or a target. Not here: HTTP, which is the server's, and where values come from.
 
+pub mod digest;
 mod encode;
 pub mod format;
 mod protobuf;

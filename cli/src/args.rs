@@ -195,6 +195,15 @@ pub(crate) struct ControllerArgs {
     /// File of bearer tokens for the API; needed beyond loopback.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
+    /// Address at which agents are heard; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9096")]
+    pub(crate) digests: SocketAddr,
+    /// ServiceAccount of the agents; needed beyond loopback.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) agent_account: Option<String>,
+    /// Audience that the agents' tokens are made for.
+    #[arg(long, value_name = "NAME", default_value = "tidegate")]
+    pub(crate) agent_audience: String,
     /// Prometheus that answers the queries of policies that name no server.
     #[arg(long, value_name = "URL")]
     pub(crate) prometheus: Option<String>,

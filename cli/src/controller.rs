@@ -2,6 +2,7 @@
 //! decision: it connects the cluster's loop with the history, the API, the metrics, and what demand is read from.
 
 mod demand;
+mod digests;
 mod hub;
 mod prometheus;
 mod round;
@@ -21,6 +22,7 @@ use crate::api::{Listen, TlsFiles};
 use crate::args::ControllerArgs;
 use crate::ending::{Signals, ended};
 use crate::{Usage, output};
+use digests::DigestOptions;
 use hub::Hub;
 
 /// Runs until SIGINT or SIGTERM; then gives the lease back and leaves everything in force as it is.
@@ -31,6 +33,14 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         .with_context(|| format!("failed to make the data directory {}", args.data.display()))?;
     let bound = listen(&args)?.bind().context("the API cannot listen")?;
     let url = bound.url();
+    let digests = DigestOptions {
+        addr: args.digests,
+        tls: digests::tls_files(args.tls_cert.clone(), args.tls_key.clone()),
+        account: args.agent_account.clone(),
+        audience: args.agent_audience.clone(),
+    };
+    let digests = digests.bind()?;
+    let digests_url = digests.url()?;
     let server = prometheus::Server::new(&args)?;
     let stop = CancellationToken::new();
     let scope = match args.namespace.as_slice() {
@@ -43,7 +53,9 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let election = tokio::spawn(lease::elect(client.clone(), lease, leads, stop.clone()));
     let asking = tokio::spawn(prometheus::ask(server, Arc::clone(&hub), stop.clone()));
     let serving = tokio::spawn(bound.serve(Arc::clone(&hub) as _, stop.clone().cancelled_owned()));
+    let hearing = tokio::spawn(digests.serve(Arc::clone(&hub), client.clone(), stop.clone()));
     let rounds = tokio::spawn(round::run(Arc::clone(&hub), client, stop.clone()));
+    tracing::info!(url = digests_url, "agents are heard");
     output::say(&format!("listening on {url}"))?;
     let why = signals.next().await;
     tracing::info!(why, "stopping");
@@ -53,6 +65,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     hub.stop().await;
     // The lease last: while writes were under way, nobody else should have begun.
     ended(election, "the election").await?;
+    hearing.await.context("the agents' listener panicked")?.context("the agents' listener failed")?;
     serving.await.context("the API panicked")?.context("the API failed")?;
     Ok(())
 }

@@ -36,7 +36,7 @@ pub use policy::{Bounds, CapacityHint, Mode, Policy, ServingPolicy, Slo, Trainin
 pub use pool::{Grant, ServingNeed, TrainingNeed, plan_pool};
 pub use sample::{Sample, Subject};
 pub use series::Series;
-pub use signals::{Scope, Signal};
+pub use signals::{Across, Scope, Signal};
 pub use stance::{Rehearsed, Repertoire, Stance};
 pub use time::{Span, Timestamp};
 pub use units::{Ratio, Unit};

@@ -176,6 +176,12 @@ metrics! {
     ClusterWrites, "tidegate_cluster_writes_total", Counter, One, [Workload, Outcome], "Sizes and floors written to the API server, by outcome: ok, or why it was refused.";
     ClusterBlindSeconds, "tidegate_cluster_blind_seconds", Gauge, Seconds, [], "Time since which the API server cannot be watched; 0 while it can.";
     ControllerLeads, "tidegate_controller_leads", Gauge, One, [], "1 while this controller leads and writes, 0 while it watches and learns.";
+    DigestsSent, "tidegate_digests_sent_total", Counter, One, [], "Digests that the controller has taken in.";
+    DigestErrors, "tidegate_digest_errors_total", Counter, One, [Cause], "Streams to the controller that could not be opened, or broke.";
+    DigestsReceived, "tidegate_digests_received_total", Counter, One, [], "Digests of agents taken in.";
+    DigestsRefused, "tidegate_digests_refused_total", Counter, One, [Cause], "Digests of agents refused, whole or in part.";
+    DigestNodes, "tidegate_digest_nodes", Gauge, One, [], "Nodes whose agent has told something in the last seconds.";
+    DigestSkewSeconds, "tidegate_digest_skew_seconds", Gauge, Seconds, [], "Largest distance between the clock of a node and the controller's.";
     HistoryBytes, "tidegate_history_bytes", Gauge, Bytes, [], "Size of the embedded history on disk.";
     HistorySamples, "tidegate_history_samples_total", Counter, One, [], "Readings written to the embedded history.";
     HistoryErrors, "tidegate_history_errors_total", Counter, One, [Cause], "Reads or writes of the embedded history that failed.";

@@ -20,6 +20,17 @@ pub enum Scope {
     Gpu,
 }
 
+/// How the values that several nodes have of one workload become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Across {
+    /// They add up.
+    Sum,
+    /// Their mean, each weighted by the targets that it stands for.
+    Mean,
+    /// The largest: of quantiles, the whole's is no larger than that of its worst part.
+    Worst,
+}
+
 macro_rules! signals {
     ($($variant:ident, $name:literal, $scope:ident, $unit:ident, [$($label:ident),*], $help:literal;)+) => {
         /// A named, typed, unit-bearing quantity. Nearly all are gauges: rates are taken where a counter is read. The few counters,
@@ -207,6 +218,17 @@ impl Signal {
         match name {
             [.., b'_', b't', b'o', b't', b'a', b'l'] => Kind::Counter,
             _ => Kind::Gauge,
+        }
+    }
+
+    /// How the values that several nodes have of one workload become one.
+    #[must_use]
+    pub const fn across(self) -> Across {
+        match (self, self.unit()) {
+            // Every worker counts the steps that it took part in, and tells the loss of all.
+            (Self::StepsPerSecond | Self::Loss | Self::StepSeconds, _) | (_, Unit::Ratio) => Across::Mean,
+            (_, Unit::Seconds) => Across::Worst,
+            _ => Across::Sum,
         }
     }
 

@@ -3,6 +3,8 @@
 mod bounded;
 mod tls;
 
+pub(crate) use tls::config as tls_config;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -18,6 +18,7 @@ use tidegate_history::{Aggregate, Store};
 use tokio::sync::{broadcast, watch};
 
 use super::demand::Demand;
+use super::digests::SharedBoard;
 use super::prometheus::Question;
 use crate::api::views::{
     self, About, AlertBatch, AlertReport, AlertStatus, Event, Exposition, ForecastView, Point,
@@ -38,6 +39,7 @@ pub(super) struct Hub {
     pub(super) latest: Arc<LatestValues>,
     pub(super) registry: Arc<Registry>,
     pub(super) demand: Arc<Demand>,
+    pub(super) board: SharedBoard,
     pub(super) cluster: Mutex<Option<Cluster>>,
     pub(super) cards: Mutex<BTreeMap<WorkloadId, Card>>,
     pub(super) news: broadcast::Sender<Event>,
@@ -90,6 +92,7 @@ impl Hub {
             latest,
             registry,
             demand,
+            board: SharedBoard::default(),
             cluster: Mutex::new(Some(cluster)),
             cards: Mutex::default(),
             news: broadcast::channel(EVENTS_KEPT).0,
@@ -131,6 +134,11 @@ impl Hub {
         if let Err(error) = self.store.checkpoint() {
             tracing::error!(error = format!("{error:#}"), "the history could not be written at the end");
         }
+    }
+
+    /// Whether the cluster has a node of this name.
+    pub(super) fn has_node(&self, name: &str) -> bool {
+        self.with(|cluster| cluster.tables().nodes.look().get("", name).is_some()).unwrap_or(false)
     }
 
     fn with<T>(&self, look: impl FnOnce(&Cluster) -> T) -> Result<T, Refusal> {

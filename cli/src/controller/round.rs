@@ -67,6 +67,7 @@ impl Hand {
         let now = clock::now();
         self.rounds += 1;
         let leads = *hub.leading.borrow();
+        super::digests::gather(hub);
         let (samples, statuses) = {
             let mut cluster = lock(&hub.cluster);
             let Some(cluster) = cluster.as_mut() else { return };

@@ -1,0 +1,214 @@
+//! Telling the controller, every two seconds, what this node's pods say of each workload. The stream is opened anew when it
+//! breaks; the agent never waits for it, and keeps nothing for it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tidegate_core::{Label, Metric, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_digest::v1::digests_client::DigestsClient;
+use tidegate_digest::{Part, Parts, READINGS_MAX, WORKLOADS_MAX, v1};
+use tokio::sync::{mpsc, watch};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+
+use crate::clock;
+use crate::collect::LatestValues;
+use crate::export::Registry;
+
+/// Between two digests.
+pub const EVERY: Duration = Duration::from_secs(2);
+/// A reading that is older says nothing of the present.
+const FRESH_FOR: Duration = Duration::from_secs(10);
+/// Digests on their way; one that finds no room is dropped: the next one says more.
+const ON_THEIR_WAY_MAX: usize = 4;
+/// Before the stream is opened anew; doubled each time, up to the most.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The controller answers within this, or the connection is given up.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where digests go, and who sends them.
+#[derive(Debug, Clone)]
+pub struct DigestOptions {
+    /// The controller, `https://…` or, on loopback, `http://…`.
+    pub url: String,
+    /// Name of this node, as the API server has it.
+    pub node: String,
+    /// Certificates that the controller is trusted by, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Bearer token; read anew for each stream, for it is renewed in place.
+    pub token_file: Option<PathBuf>,
+    /// Between two digests.
+    pub every: Duration,
+}
+
+/// Why a stream could not be opened, or ended.
+#[derive(Debug, thiserror::Error)]
+enum PushError {
+    #[error("failed to read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the token is none that a header can bear")]
+    Token,
+    #[error("failed to reach the controller")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("the controller refused the stream: {}", .0.message())]
+    Refused(Box<tonic::Status>),
+    #[error("the controller ended the stream")]
+    Ended,
+    #[error("the controller gave no receipt in time")]
+    Silent,
+}
+
+impl PushError {
+    const fn cause(&self) -> &'static str {
+        match self {
+            Self::Read { .. } | Self::Token => "token",
+            Self::Connect(_) => "unreachable",
+            Self::Refused(_) => "refused",
+            Self::Ended => "ended",
+            Self::Silent => "timeout",
+        }
+    }
+}
+
+/// Tells the controller until `stop`.
+pub async fn push(
+    options: DigestOptions,
+    latest: Arc<LatestValues>,
+    registry: Arc<Registry>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut pause = PAUSE_FIRST;
+    let mut sequence = 0;
+    loop {
+        let begun = clock::now().steady;
+        let pushing = stream(&options, &latest, &registry, &mut sequence);
+        let ended = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            ended = pushing => ended,
+        };
+        let Err(error) = ended;
+        registry.counter(Metric::DigestErrors, &[(Label::Cause, error.cause())]).inc();
+        tracing::warn!(error = error_chain(&error), "digests do not reach the controller");
+        // A stream that held for a while had nothing wrong with it.
+        if clock::now().steady.saturating_sub(begun) > PAUSE_MAX {
+            pause = PAUSE_FIRST;
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// One stream; ends only by an error.
+async fn stream(
+    options: &DigestOptions,
+    latest: &LatestValues,
+    registry: &Registry,
+    sequence: &mut u64,
+) -> Result<std::convert::Infallible, PushError> {
+    let mut client = DigestsClient::new(endpoint(options)?.connect().await?);
+    let (digests, waiting) = mpsc::channel(ON_THEIR_WAY_MAX);
+    let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(waiting));
+    if let Some(token) = token(options)? {
+        request.metadata_mut().insert("authorization", token);
+    }
+    let answer = client.send(request).await.map_err(|status| PushError::Refused(Box::new(status)))?;
+    let mut receipts = answer.into_inner();
+    let mut ticks = tokio::time::interval(options.every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut heard = clock::now().steady;
+    loop {
+        tokio::select! {
+            receipt = receipts.next() => match receipt {
+                Some(Ok(_)) => {
+                    heard = clock::now().steady;
+                    registry.counter(Metric::DigestsSent, &[]).inc();
+                }
+                Some(Err(status)) => return Err(PushError::Refused(Box::new(status))),
+                None => return Err(PushError::Ended),
+            },
+            _ = ticks.tick() => {
+                if clock::now().steady.saturating_sub(heard) > ANSWERS_WITHIN {
+                    return Err(PushError::Silent);
+                }
+                *sequence += 1;
+                let parts = parts(&options.node, *sequence, latest, clock::now().at);
+                match digests.try_send(v1::Digest::from(&parts)) {
+                    // Dropped, as it is said above.
+                    Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
+                    Err(mpsc::error::TrySendError::Closed(_)) => return Err(PushError::Ended),
+                }
+            }
+        }
+    }
+}
+
+fn endpoint(options: &DigestOptions) -> Result<Endpoint, PushError> {
+    let endpoint = Endpoint::from_shared(options.url.clone())?
+        .connect_timeout(ANSWERS_WITHIN)
+        .http2_keep_alive_interval(ANSWERS_WITHIN)
+        .keep_alive_timeout(ANSWERS_WITHIN)
+        .keep_alive_while_idle(true);
+    let Some(path) = &options.ca_file else { return Ok(endpoint) };
+    let pem = std::fs::read(path).map_err(|source| PushError::Read { path: path.clone(), source })?;
+    Ok(endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))?)
+}
+
+fn token(options: &DigestOptions) -> Result<Option<MetadataValue<Ascii>>, PushError> {
+    let Some(path) = &options.token_file else { return Ok(None) };
+    let token =
+        std::fs::read_to_string(path).map_err(|source| PushError::Read { path: path.clone(), source })?;
+    format!("Bearer {}", token.trim()).parse().map(Some).map_err(|_| PushError::Token)
+}
+
+/// What is known now of each workload.
+fn parts(node: &str, sequence: u64, latest: &LatestValues, now: Timestamp) -> Parts {
+    let mut workloads: BTreeMap<WorkloadId, Part> = BTreeMap::new();
+    let known = latest.fresh(now, FRESH_FOR, |subject, signal, _| (subject.clone(), signal));
+    for (subject, signal) in known {
+        let (Subject::Workload(id), Some(value)) = (&subject, latest.get(&subject, signal)) else { continue };
+        if !told(signal) || (workloads.len() >= WORKLOADS_MAX && !workloads.contains_key(id)) {
+            continue;
+        }
+        let part = workloads.entry(id.clone()).or_default();
+        if let Some(coverage) = value.coverage {
+            part.answered = part.answered.max(coverage.answered);
+            part.targets = part.targets.max(coverage.of);
+        }
+        if part.readings.len() < READINGS_MAX {
+            part.readings.insert(signal, (value.value, now.since(value.at)));
+        }
+    }
+    Parts { node: node.to_owned(), sequence, at: now, workloads }
+}
+
+/// Whether the controller does not know a signal better than any agent.
+const fn told(signal: Signal) -> bool {
+    !matches!(
+        signal,
+        Signal::ReplicasWanted
+            | Signal::ReplicasReady
+            | Signal::ReplicasStarting
+            | Signal::ReplicasDraining
+            | Signal::CapacityPerReplica
+            | Signal::LeadSeconds
+    )
+}
