@@ -23,7 +23,7 @@ pub(crate) use status::time as status_time;
 pub use status::{
     DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, ReasonStatus, ReplicaStatus, SloStatus,
 };
-pub use target::{KnownKind, Target};
+pub use target::Target;
 pub use training::{
     CheckpointHook, CheckpointSignal, ExecHook, HttpHook, ResizeStatus, TrainingPolicy, TrainingPolicySpec,
     TrainingPolicyStatus,

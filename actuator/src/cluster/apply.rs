@@ -56,6 +56,21 @@ pub enum Order {
     },
 }
 
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size { resource, key, from, to, .. } => {
+                let from = from.map_or_else(|| "none".to_owned(), |from| from.to_string());
+                write!(f, "{} {}/{}: size {from} → {to}", resource.kind, key.0, key.1)
+            }
+            Self::Floor { kind, key, write } => {
+                let to = write.min.map_or_else(|| "none".to_owned(), |min| min.to_string());
+                write!(f, "{} {}/{}: floor → {to}", kind.kind(), key.0, key.1)
+            }
+        }
+    }
+}
+
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {

@@ -9,7 +9,6 @@ use tidegate_core::policy::Problem;
 use super::facts::{PodFacts, TargetFacts};
 use super::floor;
 use super::gather::{Gathered, Memory};
-use super::kinds::TargetKind;
 use super::tables::PolicyFacts;
 use super::targets::KindKey;
 use super::watch::Known;
@@ -121,9 +120,7 @@ impl Intent {
     /// The kind to be followed for it.
     #[must_use]
     pub fn kind(&self) -> KindKey {
-        let version = self.target.api_version.clone();
-        let known = || TargetKind::named(&self.target.kind).map(TargetKind::api_version);
-        (version.or_else(known).unwrap_or_default(), self.target.kind.clone())
+        (self.target.api_version().unwrap_or_default(), self.target.kind.clone())
     }
 
     /// Whether it is paused at `now`.

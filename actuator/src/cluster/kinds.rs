@@ -52,6 +52,8 @@ pub struct TargetKind {
     pub pods: PodsBy,
     /// Whether it has groups of its own sizes.
     pub grouped: bool,
+    /// Whether it has a `scale` subresource, so that an autoscaler can own its size.
+    pub has_scale: bool,
 }
 
 impl TargetKind {
@@ -82,6 +84,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
         size: SizePath::Scale(&["spec", "replicas"]),
         pods: PodsBy::Selector,
         grouped: false,
+        has_scale: true,
     },
     TargetKind {
         kind: "StatefulSet",
@@ -91,6 +94,17 @@ pub const TARGET_KINDS: &[TargetKind] = &[
         size: SizePath::Scale(&["spec", "replicas"]),
         pods: PodsBy::Selector,
         grouped: false,
+        has_scale: true,
+    },
+    TargetKind {
+        kind: "ReplicaSet",
+        group: "apps",
+        version: "v1",
+        plural: "replicasets",
+        size: SizePath::Scale(&["spec", "replicas"]),
+        pods: PodsBy::Selector,
+        grouped: false,
+        has_scale: true,
     },
     TargetKind {
         kind: "Job",
@@ -100,6 +114,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
         size: SizePath::Field(&["spec", "parallelism"]),
         pods: PodsBy::Labels { name: JOB_NAME, group: None, fixed: &[] },
         grouped: false,
+        has_scale: false,
     },
     TargetKind {
         kind: "JobSet",
@@ -117,6 +132,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
             fixed: &[],
         },
         grouped: true,
+        has_scale: false,
     },
     TargetKind {
         kind: "PyTorchJob",
@@ -130,6 +146,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
             fixed: &[("training.kubeflow.org/replica-type", "worker")],
         },
         grouped: false,
+        has_scale: true,
     },
     TargetKind {
         kind: "TrainJob",
@@ -143,6 +160,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
             fixed: &[("jobset.sigs.k8s.io/replicatedjob-name", "node")],
         },
         grouped: false,
+        has_scale: false,
     },
     TargetKind {
         kind: "RayCluster",
@@ -152,6 +170,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
         size: SizePath::Group { list: &["spec", "workerGroupSpecs"], key: "groupName", size: &["replicas"] },
         pods: PodsBy::Labels { name: "ray.io/cluster", group: Some("ray.io/group"), fixed: &[] },
         grouped: true,
+        has_scale: false,
     },
     TargetKind {
         kind: "LeaderWorkerSet",
@@ -166,6 +185,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
             fixed: &[("leaderworkerset.sigs.k8s.io/worker-index", "0")],
         },
         grouped: false,
+        has_scale: true,
     },
     TargetKind {
         kind: "InferenceService",
@@ -179,6 +199,7 @@ pub const TARGET_KINDS: &[TargetKind] = &[
             fixed: &[("component", "predictor")],
         },
         grouped: false,
+        has_scale: false,
     },
 ];
 

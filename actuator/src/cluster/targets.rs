@@ -22,6 +22,7 @@ pub static ANY_WITH_SCALE: TargetKind = TargetKind {
     size: SizePath::Scale(&["spec", "replicas"]),
     pods: PodsBy::Selector,
     grouped: false,
+    has_scale: true,
 };
 
 /// A kind that the server did not know is asked for again after this long: its definition may have come.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -18,6 +19,9 @@ use crate::clock;
 
 /// Objects of a kind that are kept; the largest clusters that Kubernetes is tested with have 150,000 pods.
 const OBJECTS_MAX: usize = 300_000;
+
+/// A kind that the server does not have is asked for again after this long: its definition may have come.
+const MISSING_PAUSE: Duration = Duration::from_secs(30);
 
 /// Which namespaces are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,34 +225,62 @@ pub async fn follow<K, T>(
             event = events.next() => event,
         };
         let Some(event) = event else { return };
-        let mut known = table.look();
-        match event {
+        let error = match event {
             Ok(event) => {
-                known.failing = None;
-                match event {
-                    Event::Init => list = BTreeMap::new(),
-                    Event::InitApply(object) => {
-                        if let Some(fact) = fact(&object).filter(|_| list.len() < OBJECTS_MAX) {
-                            list.insert(key_of(&object), fact);
-                        }
-                    }
-                    Event::InitDone => {
-                        known.replace(namespace.as_deref(), std::mem::take(&mut list));
-                        known.synced += usize::from(!std::mem::replace(&mut listed, true));
-                    }
-                    Event::Apply(object) => known.put(key_of(&object), fact(&object)),
-                    Event::Delete(object) => known.remove(&key_of(&object)),
-                }
+                take(&table, event, &fact, &namespace, (&mut list, &mut listed));
+                continue;
             }
-            Err(error) => {
-                let since = known.failing.as_ref().map_or_else(clock::wall, |failing| failing.since);
-                if known.failing.is_none() {
-                    tracing::warn!(error = %error, kind, "watch failed; going on with what is known");
-                }
-                known.failing = Some(Failing { since, text: error.to_string(), code: code_of(&error) });
+            Err(error) => error,
+        };
+        let failing = Failing { since: clock::wall(), text: error.to_string(), code: code_of(&error) };
+        let missing = failing.is_missing();
+        {
+            let mut known = table.look();
+            if known.failing.is_none() && missing {
+                tracing::info!(kind, "the cluster has no such kind");
+            } else if known.failing.is_none() {
+                tracing::warn!(error = %error, kind, "watch failed; going on with what is known");
+            }
+            let since = known.failing.as_ref().map_or(failing.since, |failing| failing.since);
+            known.failing = Some(Failing { since, ..failing });
+        }
+        if missing {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(MISSING_PAUSE) => {}
             }
         }
     }
+}
+
+/// Takes an event in. Only what shows that the server answers ends a failure: each try begins with an event of its own.
+fn take<K: ResourceExt, T: PartialEq>(
+    table: &Table<T>,
+    event: Event<K>,
+    fact: &impl Fn(&K) -> Option<T>,
+    namespace: &Option<String>,
+    (list, listed): (&mut BTreeMap<Key, T>, &mut bool),
+) {
+    let mut known = table.look();
+    match event {
+        Event::Init => {
+            list.clear();
+            return;
+        }
+        Event::InitApply(object) => {
+            if let Some(fact) = fact(&object).filter(|_| list.len() < OBJECTS_MAX) {
+                list.insert(key_of(&object), fact);
+            }
+        }
+        Event::InitDone => {
+            known.replace(namespace.as_deref(), std::mem::take(list));
+            known.synced += usize::from(!std::mem::replace(listed, true));
+        }
+        Event::Apply(object) => known.put(key_of(&object), fact(&object)),
+        Event::Delete(object) => known.remove(&key_of(&object)),
+    }
+    known.failing = None;
 }
 
 #[cfg(test)]

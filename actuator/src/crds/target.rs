@@ -6,6 +6,8 @@ use tidegate_core::WorkloadId;
 use tidegate_core::ids::ParseWorkloadIdError;
 use tidegate_core::policy::{Check, Rule};
 
+use crate::cluster::kinds::TargetKind;
+
 /// The workload that a policy sizes, in the policy's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -20,56 +22,23 @@ pub struct Target {
     /// Name.
     #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// Worker group; only of a `RayCluster`, which may have several. Absent: its only one.
+    /// Worker group of a `RayCluster`, or replicated job of a `JobSet`, which may have several. Absent: its only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub group: Option<String>,
 }
 
-/// A kind of which Tidegate knows where its size stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownKind {
-    /// The kind.
-    pub kind: &'static str,
-    /// API group and version that it is had from when a policy names none.
-    pub api_version: &'static str,
-    /// Whether it has a `scale` subresource, so that an autoscaler can own its size.
-    pub scale: bool,
-}
-
-impl KnownKind {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[
-        Self { kind: "Deployment", api_version: "apps/v1", scale: true },
-        Self { kind: "StatefulSet", api_version: "apps/v1", scale: true },
-        Self { kind: "ReplicaSet", api_version: "apps/v1", scale: true },
-        Self { kind: "LeaderWorkerSet", api_version: "leaderworkerset.x-k8s.io/v1", scale: true },
-        Self { kind: "InferenceService", api_version: "serving.kserve.io/v1beta1", scale: false },
-        Self { kind: "RayCluster", api_version: "ray.io/v1", scale: false },
-        Self { kind: "Job", api_version: "batch/v1", scale: false },
-        Self { kind: "JobSet", api_version: "jobset.x-k8s.io/v1alpha2", scale: false },
-        Self { kind: "PyTorchJob", api_version: "kubeflow.org/v1", scale: true },
-        Self { kind: "TrainJob", api_version: "trainer.kubeflow.org/v1alpha1", scale: false },
-    ];
-
-    /// The known kind of this name.
-    #[must_use]
-    pub fn of(kind: &str) -> Option<&'static Self> {
-        Self::ALL.iter().find(|known| known.kind == kind)
-    }
-}
-
 impl Target {
     /// API group and version: as given, else that of the known kind; `None` where neither is there.
     #[must_use]
-    pub fn api_version(&self) -> Option<&str> {
-        self.api_version.as_deref().or_else(|| KnownKind::of(&self.kind).map(|known| known.api_version))
+    pub fn api_version(&self) -> Option<String> {
+        self.api_version.clone().or_else(|| TargetKind::named(&self.kind).map(TargetKind::api_version))
     }
 
     /// Whether an autoscaler could own its size: it is not a kind that is known to have no `scale` subresource.
     #[must_use]
     pub fn may_have_scale(&self) -> bool {
-        KnownKind::of(&self.kind).is_none_or(|known| known.scale)
+        TargetKind::named(&self.kind).is_none_or(|known| known.has_scale)
     }
 
     /// The id of the workload, for a policy in `namespace`.
@@ -102,9 +71,11 @@ pub(super) trait Targeted: Sized + 'static {
         },
         Rule {
             path: "target/group",
-            text: "only a RayCluster has worker groups",
-            check: Check::Whole(|spec| spec.target().group.is_none() || spec.target().kind == "RayCluster"),
-            cel: "!has(self.target.group) || self.target.kind == 'RayCluster'",
+            text: "only a RayCluster or a JobSet has groups",
+            check: Check::Whole(|spec| {
+                spec.target().group.is_none() || matches!(spec.target().kind.as_str(), "RayCluster" | "JobSet")
+            }),
+            cel: "!has(self.target.group) || self.target.kind in ['RayCluster', 'JobSet']",
         },
     ];
 }

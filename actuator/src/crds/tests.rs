@@ -112,7 +112,7 @@ fn a_useful_policy_takes_three_lines_of_spec() {
     .unwrap();
     assert_eq!(spec.problems(), []);
     assert_eq!((spec.policy.mode, spec.act.via), (Mode::Shadow, Via::Auto));
-    assert_eq!(spec.target.api_version(), Some("apps/v1"));
+    assert_eq!(spec.target.api_version().as_deref(), Some("apps/v1"));
     assert_eq!(spec.target.id("ml").unwrap().as_str(), "ml/deployment/chat");
     let training: TrainingPolicySpec = serde_json::from_value(json!({
         "target": { "kind": "RayCluster", "name": "tune", "group": "gpu-workers" },
@@ -181,7 +181,7 @@ fn a_kind_that_is_not_known_needs_its_version() {
     let mut target = Target { api_version: None, kind: "Rollout".into(), name: "chat".into(), group: None };
     assert_eq!(target.api_version(), None);
     target.api_version = Some("argoproj.io/v1alpha1".into());
-    assert_eq!(target.api_version(), Some("argoproj.io/v1alpha1"));
+    assert_eq!(target.api_version().as_deref(), Some("argoproj.io/v1alpha1"));
     assert!(target.may_have_scale());
 }
 

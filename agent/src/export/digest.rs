@@ -182,13 +182,15 @@ fn token(options: &DigestOptions) -> Result<Option<MetadataValue<Ascii>>, PushEr
 /// What is known now of each workload.
 fn parts(node: &str, sequence: u64, latest: &LatestValues, now: Timestamp) -> Parts {
     let mut workloads: BTreeMap<WorkloadId, Part> = BTreeMap::new();
-    let known = latest.fresh(now, FRESH_FOR, |subject, signal, _| (subject.clone(), signal));
-    for (subject, signal) in known {
-        let (Subject::Workload(id), Some(value)) = (&subject, latest.get(&subject, signal)) else { continue };
-        if !told(signal) || (workloads.len() >= WORKLOADS_MAX && !workloads.contains_key(id)) {
+    let known = latest.fresh(now, FRESH_FOR, |fresh| match fresh.subject {
+        Subject::Workload(id) if told(fresh.signal) => Some((id.clone(), fresh.signal, fresh.latest)),
+        _ => None,
+    });
+    for (id, signal, value) in known.into_iter().flatten() {
+        if workloads.len() >= WORKLOADS_MAX && !workloads.contains_key(&id) {
             continue;
         }
-        let part = workloads.entry(id.clone()).or_default();
+        let part = workloads.entry(id).or_default();
         if let Some(coverage) = value.coverage {
             part.answered = part.answered.max(coverage.answered);
             part.targets = part.targets.max(coverage.of);

@@ -129,7 +129,7 @@ struct Known {
 impl Reviewer {
     async fn review(&self, token: &str) -> Result<Known, Status> {
         let spec = TokenReviewSpec {
-            token: Some(token.to_owned()),
+            token: token.to_owned(),
             audiences: Some(vec![self.audience.clone()]),
         };
         let review = TokenReview { spec, ..TokenReview::default() };

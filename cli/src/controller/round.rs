@@ -154,8 +154,8 @@ impl Hand {
             let labels = [(Label::Workload, id.as_str()), (Label::Outcome, cause)];
             hub.registry.counter(Metric::ClusterWrites, &labels).inc();
             match &outcome.refused {
-                None => tracing::info!(workload = %id, ?order, "written"),
-                Some(refused) => tracing::warn!(workload = %id, error = %refused, "a write was refused"),
+                None => tracing::info!(workload = %id, %order, "written"),
+                Some(refused) => tracing::warn!(workload = %id, %order, error = %refused, "a write was refused"),
             }
         }
         let failing = round.failing.as_ref().map(|failing| round.at.since(failing.since).as_secs_f64());

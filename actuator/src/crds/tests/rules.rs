@@ -11,6 +11,7 @@ use tidegate_core::policy::Rule;
 
 use super::super::target::Targeted;
 use super::*;
+use crate::cluster::kinds::TARGET_KINDS;
 
 /// The spec of a resource, to be checked in both languages.
 struct Both {
@@ -99,7 +100,7 @@ fn bounds() -> impl Strategy<Value = Value> {
 
 fn target() -> impl Strategy<Value = Value> {
     let kinds: Vec<_> =
-        KnownKind::ALL.iter().map(|known| known.kind).chain(["Rollout", "Deploymen"]).collect();
+        TARGET_KINDS.iter().map(|known| known.kind).chain(["Rollout", "Deploymen"]).collect();
     let version = proptest::option::of(Just(json!("example.com/v1")));
     (select(kinds), version, proptest::option::of(Just(json!("a")))).prop_map(|(kind, version, group)| {
         object(vec![

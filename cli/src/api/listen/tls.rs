@@ -13,7 +13,7 @@ use super::{ListenError, TlsFiles};
 ///
 /// # Errors
 /// When a file cannot be read, or the key does not belong to the certificate.
-pub(super) fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, ListenError> {
+pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, ListenError> {
     let TlsFiles { cert, key } = files;
     let unread = |path: &std::path::Path| {
         let path = path.to_owned();

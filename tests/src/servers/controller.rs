@@ -1,0 +1,178 @@
+//! `tidegate controller` as a process of its own, and digests sent to it as an agent sends them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::Signal as Kill;
+use serde_json::Value;
+use tempfile::TempDir;
+use tidegate_core::{Signal, Timestamp, WorkloadId};
+use tidegate_digest::v1::digests_client::DigestsClient;
+use tidegate_digest::{Part, Parts, v1};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Program, binary, free_port, http};
+use crate::waiting;
+
+/// Its first line on standard output must be there by then, on a busy two-core machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// Writes under way, and the lease.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// As often as an agent tells.
+const DIGEST_EVERY: Duration = Duration::from_secs(1);
+
+/// A running (or ended) `tidegate controller`.
+#[derive(Debug)]
+pub struct Controller {
+    program: Program,
+    url: String,
+    digests: String,
+    _dir: TempDir,
+}
+
+impl Controller {
+    /// Starts one for the cluster of this kubeconfig, and waits until it has read the cluster's objects.
+    ///
+    /// # Panics
+    /// When it has not in time.
+    pub async fn start(kubeconfig: &Path, identity: &str, arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let digests = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(binary());
+        command.arg("controller").args(["--listen", "127.0.0.1:0", "--digests", &digests]);
+        command.arg("--kubeconfig").arg(kubeconfig).arg("--data").arg(dir.path().join("data"));
+        command.args(["--identity", identity, "--lease-namespace", "default"]).args(arguments);
+        command.env("HOME", dir.path()).env_remove("TIDEGATE_LOG").current_dir(dir.path());
+        let mut program = Program::start(identity, &mut command, dir.path());
+        let url = waiting::until("the address of tidegate controller", READY_LIMIT, async || {
+            program.must_run();
+            let output = program.output();
+            let line = output.lines().find_map(|line| line.strip_prefix("listening on "))?;
+            output.ends_with('\n').then(|| line.trim().to_owned())
+        })
+        .await;
+        waiting::until("a controller that has read the cluster", READY_LIMIT, async || {
+            program.must_run();
+            let answer = http().get(format!("{url}/readyz")).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+        Self { program, url, digests: format!("http://{digests}"), _dir: dir }
+    }
+
+    /// Where agents reach it.
+    #[must_use]
+    pub fn digests(&self) -> &str {
+        &self.digests
+    }
+
+    /// The JSON answer to `GET PATH`; `None` unless it is a success.
+    pub async fn get(&self, path: &str) -> Option<Value> {
+        let answer = http().get(format!("{}{path}", self.url)).send().await.ok()?;
+        if answer.status().is_success() { answer.json().await.ok() } else { None }
+    }
+
+    /// The page of metrics.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn metrics(&self) -> String {
+        let answer = http().get(format!("{}/metrics", self.url)).send().await.expect("it answers");
+        answer.text().await.expect("metrics are text")
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        self.program.errors()
+    }
+
+    /// Kills it without a chance to tidy up.
+    ///
+    /// # Panics
+    /// When it survives that.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.program.signal(Kill::SIGKILL);
+        self.program.wait(STOP_LIMIT).expect("nothing survives KILL")
+    }
+
+    /// Ends it in good order.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.program.stop_within(STOP_LIMIT)
+    }
+}
+
+type Told = BTreeMap<WorkloadId, BTreeMap<Signal, f64>>;
+
+/// An agent of a node, as far as its controller can tell: it sends digests, with the values that a test sets.
+#[derive(Debug)]
+pub struct Agent {
+    told: Arc<Mutex<Told>>,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    /// Sends digests of `node` to a controller until it is dropped, and again after a break.
+    #[must_use]
+    pub fn start(digests: &str, node: &str) -> Self {
+        let told: Arc<Mutex<Told>> = Arc::default();
+        let (url, node, telling) = (digests.to_owned(), node.to_owned(), Arc::clone(&told));
+        let task = tokio::spawn(async move {
+            let mut sequence = 0;
+            loop {
+                // A controller that is away or refuses is what some tests are about.
+                drop(stream(&url, &node, &telling, &mut sequence).await);
+                tokio::time::sleep(DIGEST_EVERY).await;
+            }
+        });
+        Self { told, task }
+    }
+
+    /// From now on, this holds of a workload.
+    ///
+    /// # Panics
+    /// When `id` is none.
+    pub fn tell(&self, id: &str, values: &[(Signal, f64)]) {
+        let id = id.parse().expect("the id is valid");
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id, values.iter().copied().collect());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn stream(url: &str, node: &str, told: &Mutex<Told>, sequence: &mut u64) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned())?;
+    let mut client = DigestsClient::new(endpoint.connect().await?);
+    let (digests, waiting) = mpsc::channel(4);
+    let mut receipts = client.send(ReceiverStream::new(waiting)).await?.into_inner();
+    loop {
+        *sequence += 1;
+        digests.send(digest(node, *sequence, told)).await?;
+        if receipts.message().await?.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(DIGEST_EVERY).await;
+    }
+}
+
+fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let at = Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(0));
+    let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    let part = |values: &BTreeMap<Signal, f64>| Part {
+        answered: 1,
+        targets: 1,
+        readings: values.iter().map(|(signal, value)| (*signal, (*value, Duration::ZERO))).collect(),
+    };
+    let workloads = told.iter().map(|(id, values)| (id.clone(), part(values))).collect();
+    v1::Digest::from(&Parts { node: node.to_owned(), sequence, at, workloads })
+}
