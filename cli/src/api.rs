@@ -15,6 +15,7 @@ pub(crate) mod views;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use access::review::{Asked, Reviewer, Verdict};
 pub(crate) use assets::plotly_source;
 pub(crate) use backend::{Backend, LogFilter, Refusal, SeriesQuery};
 pub(crate) use listen::{Listen, TlsFiles, tls_config};

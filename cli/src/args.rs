@@ -40,13 +40,43 @@ Examples:
   tidegate check elasticsearch
   tidegate check elasticsearch --url https://127.0.0.1:9200 --user elastic --password-file password --dry-run";
 
+const STEER_EXAMPLES: &str = "\
+Examples:
+  tidegate activate deploy/chat -n ml
+  tidegate activate --all -n ml --dry-run       only shows the evidence
+  kubectl tidegate pause --for 2h deploy/chat   as a plugin: the same binary, called kubectl-tidegate
+  kubectl tidegate release --all -A             everything as it was before";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Watch and size workloads on this machine; serve the page and the API.
     Up(Box<UpArgs>),
+    /// Collect on one node: its pods, containers, GPUs and runtimes; tell the controller, and show it on `/metrics`.
+    Agent(Box<AgentArgs>),
     /// Size the workloads of a Kubernetes cluster that policies name; serve the page and the API.
     Controller(Box<ControllerArgs>),
+    /// Show what a policy has decided in shadow, then put it into effect.
+    #[command(after_help = STEER_EXAMPLES)]
+    Activate(SteerArgs),
+    /// Let a policy decide and show, but change nothing; raised floors are given back.
+    Shadow(SteerArgs),
+    /// Let a policy change nothing for a while.
+    Pause {
+        #[command(flatten)]
+        args: SteerArgs,
+        /// For how long.
+        #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+        lasting: Span,
+    },
+    /// End a pause.
+    Resume(SteerArgs),
+    /// Back into shadow, and every floor as it was before, at once; works also while no controller runs.
+    Release(SteerArgs),
+    /// Give back raised floors by what the autoscalers themselves record: those whose raise is over, or all.
+    Restore(RestoreArgs),
+    /// Every policy of the cluster in a line.
+    Top(TopArgs),
     /// Check a configuration, or a server that it names.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -164,6 +194,138 @@ pub(crate) struct UpArgs {
     pub(crate) elasticsearch_password_file: Option<PathBuf>,
 }
 
+/// Which policies.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Which {
+    /// Name of the policy, or its target as in deploy/chat.
+    pub(crate) name: Option<String>,
+    /// Namespace [default: the context's].
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// In all namespaces.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, else the pod's ServiceAccount].
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// Policies to be steered.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SteerArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Every policy of the namespace, or with -A of the cluster.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `tidegate top`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// `tidegate restore`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  tidegate restore               gives back floors that nobody has renewed in time; the chart runs this every minute
+  tidegate restore --all         also those that still hold, before an uninstallation")]
+pub(crate) struct RestoreArgs {
+    /// Also raises that still hold.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only in this namespace [default: all].
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, else the pod's ServiceAccount].
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// `tidegate agent`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  tidegate agent --node node-a --controller https://tidegate.tidegate:9096 --controller-ca ca.crt --controller-token token
+  tidegate agent --node edge-1 --target ml/deployment/chat=http://127.0.0.1:8000/metrics
+
+In a DaemonSet, --node comes from the environment (NODE_NAME), and the machine is seen below --root.")]
+pub(crate) struct AgentArgs {
+    /// Name of this node, as the cluster has it [default: the host's name].
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub(crate) node: Option<String>,
+    /// Where the machine's root is seen.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// The kubelet's directory, as the machine has it.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub(crate) kubelet: PathBuf,
+    /// Kubeconfig to ask the API server with while the kubelet does not tell of its pods [default: a pod's ServiceAccount].
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Address at which the controller hears agents.
+    #[arg(long, value_name = "URL", env = "TIDEGATE_CONTROLLER")]
+    pub(crate) controller: Option<String>,
+    /// Certificates that the controller is trusted by, PEM.
+    #[arg(long, value_name = "FILE", requires = "controller")]
+    pub(crate) controller_ca: Option<PathBuf>,
+    /// File with the token to show to the controller.
+    #[arg(long, value_name = "FILE", requires = "controller")]
+    pub(crate) controller_token: Option<PathBuf>,
+    /// A metrics page that no pod has, of a workload; may be given again.
+    #[arg(long, value_name = "WORKLOAD=URL", value_parser = target)]
+    pub(crate) target: Vec<(tidegate_core::WorkloadId, String)>,
+    /// Sources to leave out; may be given again.
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub(crate) without: Vec<AgentSource>,
+    /// Between two scrapes of a metrics page.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub(crate) scrape_every: Span,
+    /// Address of `/metrics`; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9097")]
+    pub(crate) listen: SocketAddr,
+    /// Certificate chain for it, PEM; needed beyond loopback.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// File of bearer tokens; needed beyond loopback. `/metrics` itself needs none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+}
+
+/// A source of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AgentSource {
+    /// The machine and its filesystems.
+    Node,
+    /// Containers of pods, their networks and volumes.
+    Containers,
+    /// The table of the node's pods, and who has which device. Without it nothing is discovered.
+    Pods,
+    /// Metrics pages.
+    Scrape,
+}
+
+fn target(text: &str) -> Result<(tidegate_core::WorkloadId, String), String> {
+    let (id, url) = text.split_once('=').ok_or("expected WORKLOAD=URL")?;
+    let id = id.parse().map_err(|error| format!("{error}"))?;
+    if url.starts_with("http://") { Ok((id, url.to_owned())) } else { Err("expected http://…".into()) }
+}
+
 /// `tidegate controller`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
@@ -192,7 +354,7 @@ pub(crate) struct ControllerArgs {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// File of bearer tokens for the API; needed beyond loopback.
+    /// File of bearer tokens for the API, beside those that the API server knows.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// Address at which agents are heard; port 0 takes a free one.
@@ -340,10 +502,19 @@ pub(crate) struct Server {
 
 /// `tidegate explain`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  tidegate explain local/process/digits-serve --last 3")]
+#[command(after_help = "\
+Examples:
+  tidegate explain local/process/digits-serve --last 3
+  kubectl tidegate explain deploy/chat -n ml             of a cluster, by the status of its policy")]
 pub(crate) struct ExplainArgs {
-    /// Id of the workload, or its name where that is enough.
+    /// Id of the workload, or its name where that is enough; in a cluster KIND/NAME.
     pub(crate) workload: String,
+    /// Namespace, for KIND/NAME [default: the context's].
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Kubeconfig, for KIND/NAME [default: $KUBECONFIG, ~/.kube/config, else the pod's ServiceAccount].
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// How many decisions.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(crate) last: u32,

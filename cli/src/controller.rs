@@ -5,6 +5,7 @@ mod demand;
 mod digests;
 mod hub;
 mod prometheus;
+mod review;
 mod round;
 mod write;
 
@@ -18,7 +19,7 @@ use tidegate_actuator::cluster::watch::Scope;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Listen, TlsFiles};
+use crate::api::{Listen, Reviewer};
 use crate::args::ControllerArgs;
 use crate::ending::{Signals, ended};
 use crate::{Usage, output};
@@ -31,7 +32,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let client = client(args.kubeconfig.as_deref()).await?;
     std::fs::create_dir_all(&args.data)
         .with_context(|| format!("failed to make the data directory {}", args.data.display()))?;
-    let bound = listen(&args)?.bind().context("the API cannot listen")?;
+    let bound = listen(&args, &client)?.bind().context("the API cannot listen")?;
     let url = bound.url();
     let digests = DigestOptions {
         addr: args.digests,
@@ -89,15 +90,17 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Cl
     kube::Client::try_from(config).context("the cluster cannot be reached as configured")
 }
 
-fn listen(args: &ControllerArgs) -> anyhow::Result<Listen> {
+fn listen(args: &ControllerArgs, client: &kube::Client) -> anyhow::Result<Listen> {
     let addr = args.listen;
-    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
-    if !addr.ip().is_loopback() && (tls.is_none() || args.tokens.is_none()) {
-        let text = format!("{addr} is beyond loopback: that needs --tls-cert, --tls-key and --tokens");
-        return Err(Usage(text).into());
+    let tls = digests::tls_files(args.tls_cert.clone(), args.tls_key.clone());
+    if !addr.ip().is_loopback() && tls.is_none() {
+        return Err(Usage(format!("{addr} is beyond loopback: that needs --tls-cert and --tls-key")).into());
     }
-    let tokens = args.tokens.clone().unwrap_or_else(|| args.data.join("tokens"));
-    Ok(Listen { tls, ..Listen::loopback(addr, tokens) })
+    let reviewer: Option<Arc<dyn Reviewer>> = Some(Arc::new(review::ByApiServer::new(client.clone())));
+    // On loopback a file of tokens is made where there is none: alerts always need one.
+    let own = addr.ip().is_loopback().then(|| args.data.join("tokens"));
+    let tokens = args.tokens.clone().or(own);
+    Ok(Listen { tls, tokens, reviewer, ..Listen::loopback(addr, args.data.join("tokens")) })
 }
 
 fn lease_options(args: &ControllerArgs, client: &kube::Client) -> LeaseOptions {

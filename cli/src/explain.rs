@@ -2,10 +2,19 @@
 
 use serde_json::Value;
 
-use crate::args::{ExplainArgs, Output};
-use crate::{client, output};
+use crate::args::{ExplainArgs, Output, Which};
+use crate::{client, output, steer};
 
 pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<()> {
+    if args.workload.matches('/').count() == 1 {
+        let which = Which {
+            name: Some(args.workload),
+            namespace: args.namespace,
+            all_namespaces: false,
+            kubeconfig: args.kubeconfig,
+        };
+        return steer::explain(&which, args.output).await;
+    }
     let id = client::workload_id(&args.server, &args.workload).await?;
     let path = format!("/api/v1/workloads/{id}/decisions");
     let answer = client::get(&args.server, &path, &[("limit", args.last.to_string())]).await?;

@@ -1,5 +1,6 @@
 //! `tidegate`: the binary. Parses the command line, sets up logging, runs one command, and turns its end into an exit status.
 
+mod agent;
 mod api;
 mod args;
 mod backtest;
@@ -19,6 +20,7 @@ mod output;
 mod reference;
 mod replay;
 mod show;
+mod steer;
 mod summary;
 mod told;
 mod trace;
@@ -92,6 +94,7 @@ async fn run(command: Command) -> ExitCode {
         // Servers take care of signals themselves: they drain and end with 0.
         Command::Up(args) => up::run(*args).await,
         Command::Controller(args) => controller::run(*args).await,
+        Command::Agent(args) => agent::run(*args).await,
         Command::Sample(Sample::DigitsServe(args)) => {
             tidegate_digits::serve::run(args).await.map_err(Into::into)
         }
@@ -135,6 +138,13 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
             tokio::task::spawn_blocking(talk).await?
         }
         Command::Explain(args) => explain::run(args).await,
+        Command::Activate(args) => steer::activate(args).await,
+        Command::Shadow(args) => steer::shadow(args).await,
+        Command::Pause { args, lasting } => steer::pause(args, lasting.get()).await,
+        Command::Resume(args) => steer::resume(args).await,
+        Command::Release(args) => steer::release(args).await,
+        Command::Restore(args) => steer::restore(args).await,
+        Command::Top(args) => steer::top(args).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Completions { shell } => {
             // By way of memory: the generator panics when its reader has gone away.
@@ -143,7 +153,7 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
             output::say(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Reference { page } => output::say(reference::page(page).trim_end()),
-        Command::Up(_) | Command::Controller(_) | Command::Sample(_) | Command::Load(_) => unreachable!("these are run before"),
+        Command::Up(_) | Command::Controller(_) | Command::Agent(_) | Command::Sample(_) | Command::Load(_) => unreachable!("these are run before"),
     }
 }
 

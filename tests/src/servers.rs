@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod certificates;
 mod chromium;
+mod controller;
 mod elasticsearch;
 pub mod kubernetes;
 mod program;
@@ -17,6 +18,7 @@ mod runtime;
 mod tidegate;
 
 pub use chromium::Browser;
+pub use controller::{Agent, Controller};
 pub use elasticsearch::{Account, Elasticsearch};
 pub use program::Program;
 pub use prometheus::{PROMETHEUS_PASSWORD, PROMETHEUS_USER, Prometheus, promtool};

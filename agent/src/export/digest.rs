@@ -16,6 +16,8 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::clock;
 use crate::collect::LatestValues;
+use crate::collect::pods::targets::{Discovery, WorkloadScrape};
+use crate::collect::scrape::{How, SignalRule};
 use crate::export::Registry;
 
 /// Between two digests.
@@ -27,6 +29,8 @@ const ON_THEIR_WAY_MAX: usize = 4;
 /// Before the stream is opened anew; doubled each time, up to the most.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Rules of one workload that are taken over; a policy has 64 at most.
+const RULES_MAX: usize = 64;
 /// The controller answers within this, or the connection is given up.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -74,18 +78,19 @@ impl PushError {
     }
 }
 
-/// Tells the controller until `stop`.
+/// Tells the controller until `stop`. What the controller says of how workloads are to be read is put into `settings`.
 pub async fn push(
     options: DigestOptions,
     latest: Arc<LatestValues>,
     registry: Arc<Registry>,
+    settings: watch::Sender<Discovery>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut pause = PAUSE_FIRST;
     let mut sequence = 0;
     loop {
         let begun = clock::now().steady;
-        let pushing = stream(&options, &latest, &registry, &mut sequence);
+        let pushing = stream(&options, &latest, &registry, &settings, &mut sequence);
         let ended = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
@@ -122,6 +127,7 @@ async fn stream(
     options: &DigestOptions,
     latest: &LatestValues,
     registry: &Registry,
+    settings: &watch::Sender<Discovery>,
     sequence: &mut u64,
 ) -> Result<std::convert::Infallible, PushError> {
     let mut client = DigestsClient::new(endpoint(options)?.connect().await?);
@@ -138,9 +144,12 @@ async fn stream(
     loop {
         tokio::select! {
             receipt = receipts.next() => match receipt {
-                Some(Ok(_)) => {
+                Some(Ok(receipt)) => {
                     heard = clock::now().steady;
                     registry.counter(Metric::DigestsSent, &[]).inc();
+                    if let Some(told) = receipt.settings {
+                        settings.send_if_modified(|known| adopt(known, &told));
+                    }
                 }
                 Some(Err(status)) => return Err(PushError::Refused(Box::new(status))),
                 None => return Err(PushError::Ended),
@@ -179,6 +188,35 @@ fn token(options: &DigestOptions) -> Result<Option<MetadataValue<Ascii>>, PushEr
     format!("Bearer {}", token.trim()).parse().map(Some).map_err(|_| PushError::Token)
 }
 
+/// Takes over what the controller says of how workloads are to be read; tells whether anything is new. What is not sound is left out.
+fn adopt(known: &mut Discovery, told: &v1::Settings) -> bool {
+    let mut workloads = BTreeMap::new();
+    for one in told.workloads.iter().take(WORKLOADS_MAX) {
+        let Ok(id) = one.id.parse::<WorkloadId>() else { continue };
+        let limit = one.latency_limit_seconds.filter(|limit| limit.is_finite() && *limit > 0.0);
+        let rules = one.rules.iter().take(RULES_MAX).filter_map(rule).collect();
+        let scrape = WorkloadScrape { latency_limit_seconds: limit, rules, ..WorkloadScrape::default() };
+        workloads.insert(id, scrape);
+    }
+    let new = known.workloads != workloads;
+    known.workloads = workloads;
+    new
+}
+
+fn rule(told: &v1::Rule) -> Option<SignalRule> {
+    let how = match told.how.as_str() {
+        "gauge_sum" => How::GaugeSum,
+        "gauge_mean" => How::GaugeMean,
+        "counter_rate" => How::CounterRate,
+        _ => return None,
+    };
+    let labels = told.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let signal = Signal::from_name(&told.signal)?;
+    let rule =
+        SignalRule { family: told.family.clone(), labels, except: BTreeMap::new(), signal, how, scale: 1.0 };
+    rule.check().is_ok().then_some(rule)
+}
+
 /// What is known now of each workload.
 fn parts(node: &str, sequence: u64, latest: &LatestValues, now: Timestamp) -> Parts {
     let mut workloads: BTreeMap<WorkloadId, Part> = BTreeMap::new();
@@ -213,4 +251,37 @@ const fn told(signal: Signal) -> bool {
             | Signal::CapacityPerReplica
             | Signal::LeadSeconds
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_taken_over_whole_and_what_is_not_sound_is_left_out() {
+        let rule = |signal: &str, how: &str| v1::Rule {
+            family: "served_total".into(),
+            labels: [("code".to_owned(), "200".to_owned())].into(),
+            signal: signal.into(),
+            how: how.into(),
+        };
+        let one = |id: &str, limit| v1::WorkloadSettings {
+            id: id.into(),
+            latency_limit_seconds: Some(limit),
+            rules: vec![
+                rule("completions_per_second", "counter_rate"),
+                rule("completions_per_second", "guess"),
+                rule("load1", "gauge_sum"),
+            ],
+        };
+        let told = v1::Settings { workloads: vec![one("ml/deployment/chat", 2.0), one("chat", 1.0)] };
+        let mut known = Discovery::default();
+        assert!(adopt(&mut known, &told));
+        assert!(!adopt(&mut known, &told), "nothing is new");
+        let (id, scrape) = known.workloads.first_key_value().unwrap();
+        assert_eq!((known.workloads.len(), id.as_str()), (1, "ml/deployment/chat"));
+        assert_eq!((scrape.latency_limit_seconds, scrape.rules.len()), (Some(2.0), 1));
+        assert!(adopt(&mut known, &v1::Settings::default()), "a policy that is gone is forgotten");
+        assert!(known.workloads.is_empty());
+    }
 }

@@ -1,6 +1,7 @@
 //! Who may call what: bearer tokens with scopes; on loopback also anybody of this machine, but no page of another origin.
 
 mod origin;
+pub(crate) mod review;
 pub(crate) mod tokens;
 
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use self::review::{Asked, Reviewer, Verdict};
 use self::tokens::{Scope, Tokens};
 use super::Denied;
 use super::problem::Problem;
 use super::router::Api;
 
 /// What lets a request pass.
-#[derive(Debug)]
 pub(super) struct Guard {
+    /// Asked about tokens that are not known here.
+    pub(super) reviewer: Option<Arc<dyn Reviewer>>,
     /// Tokens that are known.
     pub(super) tokens: Tokens,
     /// Whether a request of this machine needs no token. Never beyond loopback.
@@ -42,7 +45,21 @@ enum Need {
 /// Lets a request pass or answers it.
 pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let need = api.guard.need(request.method(), request.uri().path());
-    match api.guard.pass(need, &request) {
+    let mut passed = api.guard.pass(need, &request);
+    if passed == Err(Denied::Invalid)
+        && let Some(verdict) = api.guard.review(need, &request).await
+    {
+        passed = match verdict {
+            Verdict::Allowed => Ok(()),
+            Verdict::Refused => Err(Denied::Scope),
+            Verdict::Unknown => Err(Denied::Invalid),
+            Verdict::NoAnswer => {
+                let text = "the API server could not be asked about the token";
+                return Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+            }
+        };
+    }
+    match passed {
         Ok(()) => next.run(request).await,
         Err(denied) => {
             api.backend.denied(denied);
@@ -52,6 +69,17 @@ pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: N
 }
 
 impl Guard {
+    /// What the reviewer says of the request's token; `None` where there is no reviewer, or no token.
+    async fn review(&self, need: Need, request: &Request) -> Option<Verdict> {
+        let (reviewer, token) = self.reviewer.as_ref().zip(bearer(request.headers()))?;
+        let acts = match need {
+            Need::Nothing => return Some(Verdict::Allowed),
+            Need::Of(scope) | Need::Always(scope) => scope != Scope::Read,
+        };
+        let namespace = review::namespace_of(request.uri().path()).map(str::to_owned);
+        Some(reviewer.review(token, Asked { acts, namespace }).await)
+    }
+
     fn need(&self, method: &Method, path: &str) -> Need {
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         match path {

@@ -19,6 +19,7 @@ use rustls::ServerConfig;
 
 use self::bounded::Bounded;
 use super::access::Guard;
+use super::access::review::Reviewer;
 use super::access::tokens::{Tokens, TokensError};
 use super::backend::Backend;
 use super::router;
@@ -33,8 +34,10 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where to listen.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Listen {
+    /// Asked about tokens that are not in the file; beyond loopback it will do instead of one.
+    pub(crate) reviewer: Option<Arc<dyn Reviewer>>,
     /// Address; port 0 takes any free one.
     pub(crate) addr: SocketAddr,
     /// Certificate and key; needed beyond loopback.
@@ -74,7 +77,6 @@ pub(crate) enum ListenError {
 }
 
 /// An address taken, not yet served.
-#[derive(Debug)]
 pub(crate) struct Bound {
     listener: TcpListener,
     addr: SocketAddr,
@@ -86,6 +88,7 @@ impl Listen {
     /// Loopback without TLS, open to this machine.
     pub(crate) fn loopback(addr: SocketAddr, tokens: PathBuf) -> Self {
         Self {
+            reviewer: None,
             addr,
             tls: None,
             tokens: Some(tokens),
@@ -103,7 +106,7 @@ impl Listen {
         let addr = self.addr;
         let beyond = !addr.ip().is_loopback();
         let missing: Vec<_> =
-            [("TLS (certificate and key)", self.tls.is_some()), ("tokens", self.tokens.is_some())]
+            [("TLS (certificate and key)", self.tls.is_some()), ("tokens", self.tokens.is_some() || self.reviewer.is_some())]
                 .into_iter()
                 .filter_map(|(what, there)| (beyond && !there).then_some(what))
                 .collect();
@@ -116,6 +119,7 @@ impl Listen {
             None => Ok(Tokens::default()),
         };
         let guard = Guard {
+            reviewer: self.reviewer,
             tokens: tokens.map_err(ListenError::Tokens)?,
             open: !beyond && !self.token_always,
             metrics_open: self.metrics_open,

@@ -195,6 +195,7 @@ impl Digests for Service {
         let (hub, stop) = (Arc::clone(&self.hub), self.stop.clone());
         tokio::spawn(async move {
             let _place = place;
+            let mut told = None;
             loop {
                 let next = tokio::select! {
                     biased;
@@ -202,7 +203,14 @@ impl Digests for Service {
                     next = tokio::time::timeout(SILENT_MAX, digests.message()) => next,
                 };
                 let Ok(Ok(Some(digest))) = next else { return };
-                let answer = take(&hub, &known, &digest);
+                let mut answer = take(&hub, &known, &digest);
+                if let Ok(receipt) = &mut answer {
+                    let settings = hub.settings(digest.workloads.iter().map(|workload| workload.id.as_str()));
+                    if told.as_ref() != Some(&settings) {
+                        receipt.settings = Some(settings.clone());
+                        told = Some(settings);
+                    }
+                }
                 let over = answer.is_err();
                 if receipts.send(answer).await.is_err() || over {
                     return;
@@ -234,7 +242,7 @@ fn take(hub: &Hub, known: &Known, digest: &v1::Digest) -> Result<v1::Receipt, St
     if lock(&hub.board).take(parts, clock::now()) {
         hub.registry.counter(Metric::DigestsReceived, &[]).inc();
     }
-    Ok(v1::Receipt { sequence })
+    Ok(v1::Receipt { sequence, settings: None })
 }
 
 /// Puts what all agents together say where the loop reads it; once before each round.

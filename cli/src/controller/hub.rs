@@ -14,6 +14,8 @@ use tidegate_agent::collect::LatestValues;
 use tidegate_agent::export::{Exporter, Format, Registry};
 use tidegate_brain::{Brain, History, Snapshot};
 use tidegate_core::{Alert, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::policy::SignalHow;
+use tidegate_digest::{WORKLOADS_MAX, v1};
 use tidegate_history::{Aggregate, Store};
 use tokio::sync::{broadcast, watch};
 
@@ -122,6 +124,16 @@ impl Hub {
         serving.all().filter_map(question).collect()
     }
 
+    /// How these workloads are to be read, by their policies; those without one are left out.
+    pub(super) fn settings<'a>(&self, ids: impl Iterator<Item = &'a str>) -> v1::Settings {
+        let ids: Vec<WorkloadId> = ids.take(WORKLOADS_MAX).filter_map(|id| id.parse().ok()).collect();
+        let of = |cluster: &Cluster| {
+            let known = ids.iter().filter_map(|id| workload_settings(id, cluster)).collect();
+            v1::Settings { workloads: known }
+        };
+        self.with(of).unwrap_or_default()
+    }
+
     /// Keeps what was learned, and ends the watches after the writes that are under way.
     pub(super) async fn stop(&self) {
         let cluster = lock(&self.cluster).take();
@@ -166,6 +178,32 @@ impl Hub {
         all.extend(tables.training.look().all().map(|(k, _)| (k, ())).map(key(false)));
         all
     }
+}
+
+/// What a policy says of how its workload is read.
+fn workload_settings(id: &WorkloadId, cluster: &Cluster) -> Option<v1::WorkloadSettings> {
+    let intent = cluster.intent(id)?;
+    let Policy::Serving(policy) = &intent.policy else {
+        return Some(v1::WorkloadSettings { id: id.to_string(), ..v1::WorkloadSettings::default() });
+    };
+    let rule = |rule: &tidegate_core::policy::SignalRule| v1::Rule {
+        family: rule.family.clone(),
+        labels: rule.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        signal: rule.signal.name().to_owned(),
+        how: match rule.how {
+            SignalHow::GaugeSum => "gauge_sum".to_owned(),
+            SignalHow::GaugeMean => "gauge_mean".to_owned(),
+            SignalHow::CounterRate => "counter_rate".to_owned(),
+        },
+    };
+    let serving = cluster.tables().serving.look();
+    let facts = serving.get(&intent.key.namespace, &intent.key.name);
+    let rules = facts.and_then(|facts| facts.spec.demand.as_ref()).map(|demand| demand.signals.as_slice());
+    Some(v1::WorkloadSettings {
+        id: id.to_string(),
+        latency_limit_seconds: Some(policy.slo.latency.get().as_secs_f64()),
+        rules: rules.unwrap_or_default().iter().map(rule).collect(),
+    })
 }
 
 impl Backend for Hub {

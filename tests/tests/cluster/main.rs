@@ -5,5 +5,6 @@
 mod autoscaler;
 mod control_plane;
 mod helm;
+mod controller;
 mod objects;
 mod simulated_nodes;

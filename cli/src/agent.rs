@@ -1,0 +1,268 @@
+//! `tidegate agent`: the collectors of one node, what they say on `/metrics`, and the stream to the controller.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use tidegate_agent::collect::agent::Paces;
+use tidegate_agent::collect::container::ContainerPaths;
+use tidegate_agent::collect::pods::targets::Discovery;
+use tidegate_agent::collect::pods::{ApiServer, PodSources};
+use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ScrapeTarget};
+use tidegate_agent::export::digest::{self, DigestOptions};
+use tidegate_agent::export::{Exporter, Format, Registry};
+use tidegate_core::{Label, Metric, Signal, Subject, Timestamp, WorkloadId};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
+use crate::api::{Backend, Denied, Listen, LogFilter, Refusal, SeriesQuery, TlsFiles};
+use crate::args::{AgentArgs, AgentSource};
+use crate::ending::{Signals, ended};
+use crate::{Usage, clock, controller, keep, output};
+
+/// A signal's value is shown for this long after it was read.
+const SHOWN_FOR: Duration = Duration::from_secs(30);
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let node = args.node.clone().unwrap_or_else(keep::host_name);
+    let bound = listen(&args)?.bind().context("the metrics page cannot listen")?;
+    let url = bound.url();
+    let registry = Arc::new(Registry::new());
+    let (settings, discovery) = watch::channel(Discovery::default());
+    let handle = start(&args, &node, &registry, discovery.clone()).await;
+    let latest = handle.latest_values();
+    let page = Arc::new(Page {
+        exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR),
+        registry: Arc::clone(&registry),
+        started_at: clock::now(),
+        node: node.clone(),
+        url: url.clone(),
+        latest: Arc::clone(&latest),
+        agent: Mutex::new(Some(handle)),
+        news: broadcast::channel(1).0,
+    });
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(bound.serve(Arc::clone(&page) as _, stop.clone().cancelled_owned()));
+    let (stopping, stopped) = watch::channel(false);
+    let telling = args.controller.clone().map(|url| {
+        let options = DigestOptions {
+            url,
+            node,
+            ca_file: args.controller_ca.clone(),
+            token_file: args.controller_token.clone(),
+            every: digest::EVERY,
+        };
+        tokio::spawn(digest::push(options, latest, registry, settings, stopped))
+    });
+    output::say(&format!("listening on {url}"))?;
+    let why = signals.next().await;
+    tracing::info!(why, "stopping");
+    stop.cancel();
+    stopping.send_replace(true);
+    if let Some(telling) = telling {
+        ended(telling, "the stream to the controller").await?;
+    }
+    let agent = page.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(agent) = agent {
+        agent.shutdown().await;
+    }
+    serving.await.context("the metrics page panicked")?.context("the metrics page failed")?;
+    Ok(())
+}
+
+fn listen(args: &AgentArgs) -> anyhow::Result<Listen> {
+    let addr = args.listen;
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
+    if !addr.ip().is_loopback() && (tls.is_none() || args.tokens.is_none()) {
+        let text = format!("{addr} is beyond loopback: that needs --tls-cert, --tls-key and --tokens");
+        return Err(Usage(text).into());
+    }
+    let tokens = args.tokens.clone();
+    Ok(Listen { tls, tokens, ..Listen::loopback(addr, PathBuf::new()) })
+}
+
+async fn start(
+    args: &AgentArgs,
+    node: &str,
+    registry: &Arc<Registry>,
+    discovery: watch::Receiver<Discovery>,
+) -> AgentHandle {
+    let with = |source| !args.without.contains(&source);
+    let seen = |path: &PathBuf| args.root.join(path.strip_prefix("/").unwrap_or(path));
+    let paces = Paces { scrape: args.scrape_every.get().max(Duration::from_millis(200)), ..Paces::default() };
+    let mut builder = Agent::builder().paces(paces).registry(Arc::clone(registry));
+    if with(AgentSource::Node) {
+        builder = builder.node(args.root.clone());
+    }
+    if with(AgentSource::Containers) {
+        let paths = ContainerPaths { kubelet: args.kubelet.clone(), ..ContainerPaths::below(&args.root) };
+        builder = builder.containers(paths);
+    }
+    if with(AgentSource::Pods) {
+        let client = controller::client(args.kubeconfig.as_deref()).await;
+        if let Err(error) = &client {
+            tracing::info!(error = format!("{error:#}"), "no API server is asked for pods; the kubelet alone");
+        }
+        let api_server = client.ok().map(|client| ApiServer { client, node: node.to_owned() });
+        builder = builder.pods(PodSources { kubelet: seen(&args.kubelet), api_server });
+    }
+    if with(AgentSource::Scrape) {
+        builder = builder.scrape(given_targets(args, discovery.clone())).discover(discovery);
+    }
+    builder.start()
+}
+
+/// The targets of the command line, read as their policies say.
+fn given_targets(args: &AgentArgs, mut discovery: watch::Receiver<Discovery>) -> watch::Receiver<Vec<ScrapeTarget>> {
+    let given = args.target.clone();
+    let targets = move |discovery: &Discovery| -> Vec<ScrapeTarget> {
+        let target = |(i, (workload, url)): (usize, &(WorkloadId, String))| {
+            let settings = discovery.workloads.get(workload).cloned().unwrap_or_default();
+            ScrapeTarget {
+                workload: workload.clone(),
+                name: format!("{}-{i}", workload.name()),
+                url: url.clone(),
+                rules: settings.rules,
+                latency_limit_seconds: settings.latency_limit_seconds,
+                deadline: discovery.deadline,
+            }
+        };
+        given.iter().enumerate().map(target).collect()
+    };
+    let (out, all) = watch::channel(targets(&discovery.borrow_and_update()));
+    tokio::spawn(async move {
+        while discovery.changed().await.is_ok() {
+            let now = targets(&discovery.borrow_and_update());
+            out.send_if_modified(|known| {
+                let differs = *known != now;
+                *known = now;
+                differs
+            });
+        }
+        // Who reads them goes on with the last ones.
+        out.closed().await;
+    });
+    all
+}
+
+/// What the agent shows: its metrics page, and how it fares. It has no workloads of its own.
+struct Page {
+    exporter: Exporter,
+    registry: Arc<Registry>,
+    started_at: Timestamp,
+    node: String,
+    url: String,
+    latest: Arc<LatestValues>,
+    agent: Mutex<Option<AgentHandle>>,
+    news: broadcast::Sender<Event>,
+}
+
+fn none<T>(id: &WorkloadId) -> Result<T, Refusal> {
+    Err(Refusal::NotFound(format!("an agent sizes no workload; ask the controller for {id}")))
+}
+
+impl Backend for Page {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.agent.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            true => Ok(()),
+            false => Err("stopping".into()),
+        }
+    }
+
+    fn about(&self) -> About {
+        About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            host: Some(self.node.clone()),
+            started_at: self.started_at,
+            demo: false,
+            speed: None,
+            day_s: 86_400.0,
+            history_preloaded: None,
+            listen: vec![self.url.clone()],
+            notes: vec!["This is the agent of one node; workloads are shown by the controller.".into()],
+            sinks: Vec::new(),
+            elasticsearch: None,
+            pool: None,
+            rivals_since: None,
+            rivals: Vec::new(),
+        }
+    }
+
+    fn workloads(&self) -> Vec<views::Workload> {
+        Vec::new()
+    }
+
+    fn workload(&self, _: &WorkloadId) -> Option<views::WorkloadDetail> {
+        None
+    }
+
+    fn forecast(&self, id: &WorkloadId, _: Option<Signal>) -> Result<Option<ForecastView>, Refusal> {
+        none(id)
+    }
+
+    fn series(&self, _: &SeriesQuery) -> Result<Vec<Point>, Refusal> {
+        Err(Refusal::NotFound("an agent keeps no history".into()))
+    }
+
+    fn decisions(&self, id: &WorkloadId, _: usize) -> Result<Vec<views::Decision>, Refusal> {
+        none(id)
+    }
+
+    fn summary(&self, from: Timestamp, to: Timestamp) -> Result<views::Summary, Refusal> {
+        Ok(views::Summary { from, to, workloads: Vec::new() })
+    }
+
+    fn logs(&self, _: &LogFilter) -> Result<Vec<views::LogLine>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    fn node(&self) -> Vec<views::NodeReading> {
+        let now = clock::now();
+        let readings = self.latest.fresh(now, SHOWN_FOR, |fresh| {
+            let part = match fresh.subject {
+                Subject::Node => None,
+                Subject::NodePart(part) => Some(part.clone()),
+                _ => return None,
+            };
+            let age_s = Some(now.since(fresh.latest.at).as_secs_f64());
+            let (signal, unit) = (fresh.signal.name().to_owned(), fresh.signal.unit().symbol().to_owned());
+            Some(views::NodeReading { signal, unit, part, value: Some(fresh.latest.value), age_s })
+        });
+        let mut readings: Vec<_> = readings.into_iter().flatten().collect();
+        readings.sort_by(|a, b| (&a.signal, &a.part).cmp(&(&b.signal, &b.part)));
+        readings
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.news.subscribe()
+    }
+
+    fn alerts(&self, _: AlertBatch) -> Result<AlertReport, Refusal> {
+        Err(Refusal::NotFound("alerts are taken by the controller".into()))
+    }
+
+    fn metrics(&self, accept: Option<&str>) -> Exposition {
+        let format = Format::negotiate(accept);
+        Exposition { content_type: format.content_type().into(), body: self.exporter.page(format) }
+    }
+
+    fn faults(&self) -> Option<views::Faults> {
+        None
+    }
+
+    fn trigger(&self, _: &views::FaultRequest) -> Result<views::Faults, Refusal> {
+        Err(Refusal::NotFound("faults are tried in the demo only".into()))
+    }
+
+    fn denied(&self, cause: Denied) {
+        self.registry.counter(Metric::AuthDenied, &[(Label::Cause, cause.as_str())]).inc();
+    }
+}
