@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use kube::Client;
 use tidegate_brain::{Brain, Fleet, History, Snapshot};
-use tidegate_core::{Alert, AlertOutcome, Plan, Policy, Timestamp, WorkloadId};
+use tidegate_core::{Alert, AlertOutcome, Mode, Plan, Policy, Timestamp, WorkloadId};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::study::Study;
@@ -209,7 +209,7 @@ impl Cluster {
         }
         (round.idle, round.gone) = self.follow_policies(now, leads);
         self.follow_pools();
-        let seen = self.observe(now);
+        let seen = self.observe(now, leads);
         let mut planned = BTreeMap::new();
         for (fleet, study) in self.fleets.values_mut() {
             study.go_on(fleet);
@@ -249,7 +249,8 @@ impl Cluster {
     fn follow_policies(&mut self, now: Timestamp, leads: bool) -> (Vec<Idle>, Vec<WorkloadId>) {
         let mut intents: Vec<Intent> = Vec::new();
         intents.extend(self.tables.serving.look().all().map(|((ns, name), f)| Intent::serving(ns, name, f)));
-        intents.extend(self.tables.training.look().all().map(|((ns, name), f)| Intent::training(ns, name, f)));
+        intents
+            .extend(self.tables.training.look().all().map(|((ns, name), f)| Intent::training(ns, name, f)));
         // The elder first; of two made in the same second, the one whose name comes first.
         intents.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
         let mut held: BTreeMap<WorkloadId, PolicyKey> = BTreeMap::new();
@@ -322,7 +323,7 @@ impl Cluster {
     }
 
     /// Looks at every workload and tells its brain.
-    fn observe(&mut self, now: Timestamp) -> BTreeMap<WorkloadId, Look> {
+    fn observe(&mut self, now: Timestamp, leads: bool) -> BTreeMap<WorkloadId, Look> {
         let pods = self.tables.pods.look();
         let hpas = self.tables.hpas.look();
         let scaled = self.tables.scaled_objects.look();
@@ -351,6 +352,9 @@ impl Cluster {
             entry.way = entry.target().map(|target| way::way(entry.intent.via, target, &rivals, None));
             let Some((fleet, _)) = self.fleets.get_mut(&entry.intent.pool) else { continue };
             let Some(brain) = fleet.get_mut(id) else { continue };
+            // Whoever does not write, for whatever reason, finds sizes that others have set.
+            let writes = leads && entry.intent.acts(now) && matches!(entry.way, Some(Ok(_)));
+            brain.set_mode(if writes { Mode::Active } else { Mode::Shadow });
             let (seen, progress) = entry.tell(brain, &*self.readings, &rivals, now);
             let raised = rivals.iter().find(|rival| rival.facts.raised.is_some());
             let raise = raised.and_then(|r| Some((r.kind, r.name.to_owned(), Raise::of(r.facts)?)));

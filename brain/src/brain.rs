@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
     Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, Reason,
-    ReasonCode, Rehearsed, ReplicaCounts, Series, ServingNeed, ServingPolicy, Standing, State, Timestamp, WorkloadId,
+    ReasonCode, Rehearsed, ReplicaCounts, Series, ServingNeed, ServingPolicy, Standing, State, Timestamp,
+    WorkloadId,
 };
 
 use crate::capacity::CapacityModel;
@@ -100,6 +101,20 @@ impl Brain {
         }
         self.decisions = snapshot.decisions;
         self
+    }
+
+    /// Whether plans are put into effect from now on. When that begins, the size is as somebody else left it, and nobody's wish.
+    pub fn set_mode(&mut self, mode: Mode) {
+        let begins = self.mode() == Mode::Shadow && mode == Mode::Active;
+        match &mut self.kind {
+            Kind::Serving(serving) => {
+                serving.policy.mode = mode;
+                if begins {
+                    serving.state.forget_decided();
+                }
+            }
+            Kind::Training(training) => training.policy.mode = mode,
+        }
     }
 
     /// The same mind under another intent. What only concerns how it acts is taken over as it is; else what was learned is kept, as over

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidegate_core::{
-    CapacitySource, Policy, ReasonCode, ReplicaCounts, Series, ServingPolicy, Timestamp, TrainingPolicy,
-    WorkloadId,
+    Bounds, CapacitySource, Mode, Policy, ReasonCode, ReplicaCounts, Series, ServingPolicy, Timestamp,
+    TrainingPolicy, WorkloadId,
 };
 
 use crate::{Brain, Event, Fleet, Flow, History, Ingredients, Progress, ResizeOutcome, Seen, Tokens};
@@ -364,4 +364,53 @@ fn longer_prompts_need_more_replicas_of_a_language_model_although_requests_are_a
     // 30 req/s of 0.098 s of work each, at most two thirds of an iteration being work: 4.4 replicas; then 0.17 s: 7.7.
     assert!((5..=9).contains(&sizes[440]), "{}", sizes[440]);
     assert!((8..=20).contains(&sizes[890]) && sizes[890] > sizes[440], "{} {}", sizes[440], sizes[890]);
+}
+
+/// Looks for a while at a size that nobody changes; gives the last plan.
+fn watch(brain: &mut Brain, seconds: std::ops::Range<i64>, replicas: u32) -> tidegate_core::Plan {
+    let mut last = None;
+    for second in seconds {
+        brain.ingest(Event::Seen(look(second, size(replicas))));
+        last = Some(brain.tick(Timestamp::from_secs(second), None).0);
+    }
+    last.expect("it looked")
+}
+
+#[test]
+fn when_a_shadow_begins_to_act_the_size_that_it_finds_is_nobodys_wish() {
+    let policy = ServingPolicy { mode: Mode::Shadow, ..serving() };
+    let mut brain = Brain::new(id("a"), Policy::Serving(policy), History::default());
+    let plan = watch(&mut brain, 200..400, 1);
+    assert!(plan.replicas > 1 && plan.has(ReasonCode::Shadow));
+    brain.set_mode(Mode::Active);
+    let plan = watch(&mut brain, 400..401, 1);
+    assert!(plan.replicas > 1 && !plan.has(ReasonCode::ForeignWrite), "{:?}", plan.reasons);
+}
+
+#[test]
+fn another_intent_keeps_what_was_learned() {
+    let mut brain = Brain::new(id("a"), Policy::Serving(serving()), history(2));
+    run(&mut brain, 0..120);
+    let known = brain.demand().expect("it serves").known_len();
+    let bounds = ServingPolicy { replicas: Bounds { min: 2, max: 30 }, ..serving() };
+    let wider = brain.clone().under(Policy::Serving(bounds));
+    assert!(wider.forecast().is_some(), "bounds change nothing that is forecast");
+    let mut stricter = serving();
+    stricter.slo.latency = tidegate_core::Span::from_secs(1);
+    let anew = brain.under(Policy::Serving(stricter));
+    assert_eq!(anew.demand().expect("it serves").known_len(), known);
+    assert_eq!(anew.lead().map(|lead| lead.starts), wider.lead().map(|lead| lead.starts));
+}
+
+#[test]
+fn a_fleet_takes_minds_in_and_lets_them_go() {
+    let mut fleet = Fleet::new([], Some(4));
+    assert!(fleet.insert(Brain::new(id("a"), Policy::Serving(serving()), History::default())).is_none());
+    assert!(fleet.insert(Brain::new(id("t"), Policy::Training(training()), History::default())).is_none());
+    assert_eq!(fleet.tick(Timestamp::from_secs(1)).len(), 2);
+    fleet.set_slots(Some(9));
+    assert_eq!(fleet.slots(), Some(9));
+    assert!(fleet.remove(&id("t")).is_some_and(|brain| brain.id() == &id("t")));
+    assert!(fleet.remove(&id("t")).is_none());
+    assert_eq!(fleet.tick(Timestamp::from_secs(2)).len(), 1);
 }

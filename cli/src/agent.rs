@@ -105,7 +105,10 @@ async fn start(
     if with(AgentSource::Pods) {
         let client = controller::client(args.kubeconfig.as_deref()).await;
         if let Err(error) = &client {
-            tracing::info!(error = format!("{error:#}"), "no API server is asked for pods; the kubelet alone");
+            tracing::info!(
+                error = format!("{error:#}"),
+                "no API server is asked for pods; the kubelet alone"
+            );
         }
         let api_server = client.ok().map(|client| ApiServer { client, node: node.to_owned() });
         builder = builder.pods(PodSources { kubelet: seen(&args.kubelet), api_server });
@@ -117,7 +120,10 @@ async fn start(
 }
 
 /// The targets of the command line, read as their policies say.
-fn given_targets(args: &AgentArgs, mut discovery: watch::Receiver<Discovery>) -> watch::Receiver<Vec<ScrapeTarget>> {
+fn given_targets(
+    args: &AgentArgs,
+    mut discovery: watch::Receiver<Discovery>,
+) -> watch::Receiver<Vec<ScrapeTarget>> {
     let given = args.target.clone();
     let targets = move |discovery: &Discovery| -> Vec<ScrapeTarget> {
         let target = |(i, (workload, url)): (usize, &(WorkloadId, String))| {
@@ -127,7 +133,8 @@ fn given_targets(args: &AgentArgs, mut discovery: watch::Receiver<Discovery>) ->
                 name: format!("{}-{i}", workload.name()),
                 url: url.clone(),
                 rules: settings.rules,
-                latency_limit_seconds: settings.latency_limit_seconds,
+                select: settings.select,
+                objective: settings.objective,
                 deadline: discovery.deadline,
             }
         };

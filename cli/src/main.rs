@@ -80,6 +80,9 @@ fn main() -> ExitCode {
 fn log_to_stderr(args: &Args) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log)
         .map_err(|error| Usage(format!("wrong --log (or TIDEGATE_LOG) {:?}: {error}", args.log)))?;
+    // The client's library logs every refused connection as an error of its own; who called it says the same, once.
+    let quiet = "kube_client::client::builder=off".parse().expect("the directive is right");
+    let filter = if args.log.contains("kube") { filter } else { filter.add_directive(quiet) };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if args.log_json {
         builder.json().init();
@@ -153,7 +156,11 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
             output::say(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Reference { page } => output::say(reference::page(page).trim_end()),
-        Command::Up(_) | Command::Controller(_) | Command::Agent(_) | Command::Sample(_) | Command::Load(_) => unreachable!("these are run before"),
+        Command::Up(_)
+        | Command::Controller(_)
+        | Command::Agent(_)
+        | Command::Sample(_)
+        | Command::Load(_) => unreachable!("these are run before"),
     }
 }
 

@@ -151,7 +151,10 @@ fn evidence(workload: &views::Workload, brain: &Brain) -> Option<views::Bottlene
 }
 
 /// What became of an alert, for each workload that has a rule for it.
-pub(crate) fn alert_outcomes(alert: &Alert, admitted: &[(WorkloadId, AlertOutcome)]) -> Vec<views::AlertOutcome> {
+pub(crate) fn alert_outcomes(
+    alert: &Alert,
+    admitted: &[(WorkloadId, AlertOutcome)],
+) -> Vec<views::AlertOutcome> {
     if admitted.is_empty() {
         return vec![alert_outcome(alert, None, AlertOutcome::NoRule)];
     }

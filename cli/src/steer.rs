@@ -25,7 +25,8 @@ const PAGE: u32 = 500;
 const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// Both kinds of policies.
-const KINDS: [(&str, &str); 2] = [("ServingPolicy", "servingpolicies"), ("TrainingPolicy", "trainingpolicies")];
+const KINDS: [(&str, &str); 2] =
+    [("ServingPolicy", "servingpolicies"), ("TrainingPolicy", "trainingpolicies")];
 
 /// A policy, of either kind.
 struct Found {
@@ -100,7 +101,9 @@ async fn find(client: &Client, which: &Which) -> anyhow::Result<Vec<Found>> {
         }
     }
     match (&which.name, found.is_empty()) {
-        (Some(name), true) => Err(Usage(format!("no policy is called or targets {name} in {namespace}")).into()),
+        (Some(name), true) => {
+            Err(Usage(format!("no policy is called or targets {name} in {namespace}")).into())
+        }
         _ => Ok(found),
     }
 }
@@ -137,11 +140,17 @@ pub(crate) async fn activate(args: SteerArgs) -> anyhow::Result<()> {
         if args.dry_run {
             continue;
         }
-        if let Some(conflict) = policy.condition("Conflict").filter(|condition| condition["status"] == "True") {
+        if let Some(conflict) = policy.condition("Conflict").filter(|condition| condition["status"] == "True")
+        {
             let why = conflict["message"].as_str().unwrap_or("somebody else sets the size");
             anyhow::bail!("{} would not act: {why}", policy.path());
         }
-        policy.patch(&client, &json!({"spec": {"mode": "active"}, "metadata": {"annotations": {PAUSED_UNTIL: null}}})).await?;
+        policy
+            .patch(
+                &client,
+                &json!({"spec": {"mode": "active"}, "metadata": {"annotations": {PAUSED_UNTIL: null}}}),
+            )
+            .await?;
         output::say(&format!("{}: active", policy.path()))?;
     }
     Ok(())
@@ -167,7 +176,10 @@ fn evidence(policy: &Found) -> String {
             policy.text("/status/forecast/windowMax")
         ),
     );
-    line("objective", format!("{} of {}", policy.text("/status/slo/attained"), policy.text("/status/slo/target")));
+    line(
+        "objective",
+        format!("{} of {}", policy.text("/status/slo/attained"), policy.text("/status/slo/target")),
+    );
     line("acts by", policy.text("/status/via"));
     line(
         "last said",
@@ -180,7 +192,10 @@ fn evidence(policy: &Found) -> String {
         ),
     );
     for reason in policy.at("/status/lastDecision/reasons").and_then(Value::as_array).into_iter().flatten() {
-        line("", format!("{}: {}", reason["code"].as_str().unwrap_or("?"), reason["text"].as_str().unwrap_or("")));
+        line(
+            "",
+            format!("{}: {}", reason["code"].as_str().unwrap_or("?"), reason["text"].as_str().unwrap_or("")),
+        );
     }
     for condition in policy.at("/status/conditions").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| condition[key].as_str().unwrap_or("?").to_owned();
@@ -242,7 +257,9 @@ async fn mark(args: SteerArgs, until: Option<Timestamp>) -> anyhow::Result<()> {
         if !args.dry_run {
             policy.patch(&client, &json!({"metadata": {"annotations": {PAUSED_UNTIL: text}}})).await?;
         }
-        let state = text.as_ref().map_or_else(|| "no longer paused".to_owned(), |until| format!("paused until {until}"));
+        let state = text
+            .as_ref()
+            .map_or_else(|| "no longer paused".to_owned(), |until| format!("paused until {until}"));
         output::say(&format!("{}: {state}", policy.path()))?;
     }
     Ok(())
@@ -328,7 +345,8 @@ async fn raised(client: &Client, namespace: Option<&str>) -> anyhow::Result<Vec<
 pub(crate) async fn top(args: TopArgs) -> anyhow::Result<()> {
     let client = controller::client(args.which.kubeconfig.as_deref()).await?;
     let found = find(&client, &args.which).await?;
-    let header = ["policy", "target", "mode", "wanted", "ready", "demand", "forecast p95", "slo", "acts by", "ready?"];
+    let header =
+        ["policy", "target", "mode", "wanted", "ready", "demand", "forecast p95", "slo", "acts by", "ready?"];
     let row = |policy: &Found| {
         let ready = policy.condition("Ready").and_then(|c| c["reason"].as_str()).unwrap_or("–").to_owned();
         let target = format!("{}/{}", policy.text("/spec/target/kind"), policy.text("/spec/target/name"));

@@ -55,8 +55,7 @@ pub(crate) fn card(
     let misses = registry.gauge(Metric::SloMissRatio, &[(Label::Workload, id.as_str())]);
     misses.set(attained.map(|share| 1.0 - share));
     for change in changes {
-        let labels =
-            [(Label::Workload, id.as_str()), (Label::Condition, change.condition.name.as_str())];
+        let labels = [(Label::Workload, id.as_str()), (Label::Condition, change.condition.name.as_str())];
         registry.gauge(Metric::WorkloadCondition, &labels).set(change.holds.then_some(1.0));
         tracing::info!(
             workload = %id,

@@ -43,9 +43,8 @@ impl Board {
         if known.is_none() && self.nodes.len() >= NODES_MAX {
             return false;
         }
-        let overtaken = known.is_some_and(|node| {
-            parts.sequence <= node.report.sequence && parts.at <= node.parts.at
-        });
+        let overtaken =
+            known.is_some_and(|node| parts.sequence <= node.report.sequence && parts.at <= node.parts.at);
         if overtaken {
             return false;
         }
@@ -133,7 +132,8 @@ mod tests {
     }
 
     fn parts(node: &str, sequence: u64, when: Timestamp, answered: u32, values: &[(Signal, f64)]) -> Parts {
-        let readings = values.iter().map(|(signal, value)| (*signal, (*value, Duration::from_secs(1)))).collect();
+        let readings =
+            values.iter().map(|(signal, value)| (*signal, (*value, Duration::from_secs(1)))).collect();
         let part = Part { answered, targets: answered, readings };
         Parts { node: node.into(), sequence, at: when, workloads: BTreeMap::from([(id(), part)]) }
     }

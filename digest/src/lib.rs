@@ -6,7 +6,14 @@ mod check;
 mod parts;
 
 /// The messages and both ends of the service, as made from `proto/digest.proto`.
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated"
+)]
 pub mod v1 {
     tonic::include_proto!("tidegate.digest.v1");
 }

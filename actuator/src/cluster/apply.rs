@@ -26,6 +26,10 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// An order that failed is given again after this long, doubled with each failure.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+const AWAY_MAX: Duration = Duration::from_secs(5);
+
+/// What was written is seen by the watch within a moment; until then it is not written again.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +147,7 @@ pub struct Hands {
     permits: Arc<Semaphore>,
     under_way: BTreeMap<WorkloadId, (Order, JoinHandle<Result<(), Refused>>)>,
     failed: BTreeMap<WorkloadId, Failed>,
+    written: BTreeMap<WorkloadId, (Order, Timestamp)>,
 }
 
 /// An order that failed, and when it may be given again.
@@ -169,6 +174,7 @@ impl Hands {
             permits: Arc::new(Semaphore::new(AT_ONCE)),
             under_way: BTreeMap::new(),
             failed: BTreeMap::new(),
+            written: BTreeMap::new(),
         }
     }
 
@@ -187,7 +193,8 @@ impl Hands {
     /// Gives an order, unless one is under way or the same has just failed. Must be called within a Tokio runtime.
     pub fn give(&mut self, id: &WorkloadId, order: Order, now: Timestamp) -> bool {
         let too_soon = self.failed.get(id).is_some_and(|f| f.order == order && now < f.again_at);
-        if self.is_busy(id) || too_soon {
+        let seen_soon = |(last, at): &(Order, Timestamp)| *last == order && now.since(*at) < SEEN_WITHIN;
+        if self.is_busy(id) || too_soon || self.written.get(id).is_some_and(seen_soon) {
             return false;
         }
         let (client, permits, task) = (self.client.clone(), Arc::clone(&self.permits), order.clone());
@@ -214,10 +221,15 @@ impl Hands {
             };
             let refused = result.err();
             match &refused {
-                None => drop(self.failed.remove(&id)),
+                None => {
+                    self.failed.remove(&id);
+                    self.written.insert(id.clone(), (order.clone(), now));
+                }
                 Some(refused) => {
                     let before = self.failed.get(&id).filter(|failed| failed.order == order);
-                    let pause = before.map_or(RETRY_FIRST, |failed| (failed.pause * 2).min(RETRY_MAX));
+                    // A server that is away may be back at any moment; one that said no will not soon say yes.
+                    let most = if refused.cause == RefusedCause::Unavailable { AWAY_MAX } else { RETRY_MAX };
+                    let pause = before.map_or(RETRY_FIRST, |failed| (failed.pause * 2).min(most));
                     let (order, refused) = (order.clone(), refused.clone());
                     self.failed.insert(id.clone(), Failed { order, refused, again_at: now + pause, pause });
                 }
@@ -230,6 +242,7 @@ impl Hands {
     /// Forgets a workload that is gone; a write under way is left to end.
     pub fn forget(&mut self, id: &WorkloadId) {
         self.failed.remove(id);
+        self.written.remove(id);
     }
 
     /// Waits, for at most `limit`, until no order is under way.
@@ -254,7 +267,8 @@ pub async fn write(client: Client, order: &Order) -> Result<(), Refused> {
             Order::Floor { kind, key, write } => {
                 let api: Api<DynamicObject> = Api::namespaced_with(client, &key.0, &kind.resource());
                 let patch = Patch::Merge(write.patch(kind.floor_field()));
-                let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                let params =
+                    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
                 api.patch(&key.1, &params, &patch).await.map(drop)
             }
         }
@@ -294,7 +308,8 @@ async fn write_size(
         SizePath::Group { list, size, .. } => {
             let index = group_index.unwrap_or(0);
             let path = list.iter().map(ToString::to_string);
-            let path: Vec<_> = path.chain([index.to_string()]).chain(size.iter().map(ToString::to_string)).collect();
+            let path: Vec<_> =
+                path.chain([index.to_string()]).chain(size.iter().map(ToString::to_string)).collect();
             let path = super::facts::pointer(&path);
             let test = from.map(|from| json!({"op": "test", "path": path, "value": from}));
             // `add` on a member of an object sets it, whether it was there or not (RFC 6902, 4.1).

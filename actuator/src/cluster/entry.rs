@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidegate_brain::{Brain, Event, Progress, Seen};
-use tidegate_core::{Mode, Policy, ReplicaCounts, Role, Signal, Timestamp, WorkloadId};
 use tidegate_core::policy::Problem;
+use tidegate_core::{Mode, Policy, ReplicaCounts, Role, Signal, Timestamp, WorkloadId};
 
 use super::facts::{PodFacts, TargetFacts};
 use super::floor;
@@ -78,7 +78,11 @@ impl Intent {
             pool: spec.pool.clone(),
             target: spec.target.clone(),
             problems: spec.problems(),
-            ..Self::of(PolicyKey { serving: true, namespace: namespace.into(), name: name.into() }, facts, policy)
+            ..Self::of(
+                PolicyKey { serving: true, namespace: namespace.into(), name: name.into() },
+                facts,
+                policy,
+            )
         }
     }
 
@@ -92,7 +96,11 @@ impl Intent {
             pool: spec.pool.clone(),
             target: spec.target.clone(),
             problems: spec.problems(),
-            ..Self::of(PolicyKey { serving: false, namespace: namespace.into(), name: name.into() }, facts, policy)
+            ..Self::of(
+                PolicyKey { serving: false, namespace: namespace.into(), name: name.into() },
+                facts,
+                policy,
+            )
         }
     }
 

@@ -55,7 +55,10 @@ impl PodFacts {
     pub fn of(pod: &Pod) -> Option<Self> {
         let status = pod.status.as_ref();
         let condition = |kind: &str| {
-            status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|condition| condition.type_ == kind)
+            status
+                .iter()
+                .flat_map(|s| s.conditions.iter().flatten())
+                .find(|condition| condition.type_ == kind)
         };
         let ready = condition("Ready").filter(|condition| condition.status == "True");
         let refused = condition("PodScheduled")
@@ -214,7 +217,9 @@ impl TargetFacts {
     pub fn of(object: &DynamicObject, kind: &TargetKind, group: Option<&str>) -> Option<Self> {
         let mut own_group = None;
         let (path, group_index) = match kind.size {
-            SizePath::Scale(path) | SizePath::Field(path) => (path.iter().map(ToString::to_string).collect(), None),
+            SizePath::Scale(path) | SizePath::Field(path) => {
+                (path.iter().map(ToString::to_string).collect(), None)
+            }
             SizePath::Group { list, key, size } => {
                 let entries = at(&object.data, list)?.as_array()?;
                 let name = |entry: &Value| entry.get(key).and_then(Value::as_str).map(str::to_owned);

@@ -93,7 +93,11 @@ pub fn step(facts: &AutoscalerFacts, wanted: Option<u32>, by: &str, now: Timesta
     let Some(floor) = floor else {
         // Also a broken record is cleared away.
         let is_clean = facts.raised.is_none() && facts.min == original;
-        return (!is_clean).then(|| FloorWrite { version: facts.version.clone(), min: original, raise: None });
+        return (!is_clean).then(|| FloorWrite {
+            version: facts.version.clone(),
+            min: original,
+            raise: None,
+        });
     };
     let holds = record.is_some_and(|raise| {
         raise.raised == floor
@@ -183,7 +187,10 @@ mod tests {
         let before = hpa(Some(1), 8);
         let mut raised = written(before.clone(), step(&before, Some(6), "p", NOW));
         raised.min = Some(4);
-        assert_eq!(step(&raised, None, "p", NOW), Some(FloorWrite { version: None, min: Some(4), raise: None }));
+        assert_eq!(
+            step(&raised, None, "p", NOW),
+            Some(FloorWrite { version: None, min: Some(4), raise: None })
+        );
         let again = step(&raised, Some(5), "p", NOW).unwrap();
         assert_eq!((again.min, again.raise.unwrap().original), (Some(5), Some(4)));
     }
@@ -193,7 +200,10 @@ mod tests {
         let mut facts = hpa(Some(4), 8);
         facts.raised = Some("not ours".into());
         assert_eq!(restore(&facts, NOW), None, "whose it is cannot be said");
-        assert_eq!(step(&facts, None, "p", NOW), Some(FloorWrite { version: None, min: Some(4), raise: None }));
+        assert_eq!(
+            step(&facts, None, "p", NOW),
+            Some(FloorWrite { version: None, min: Some(4), raise: None })
+        );
     }
 
     #[test]

@@ -68,7 +68,10 @@ impl Memory {
                 seen.counts.draining += 1;
             } else if let Some(since) = pod.ready_since {
                 seen.counts.ready += 1;
-                if !kept.started && (before.is_some() || now.since(since) < STARTED_LATELY) && pod.restarts == 0 {
+                if !kept.started
+                    && (before.is_some() || now.since(since) < STARTED_LATELY)
+                    && pod.restarts == 0
+                {
                     seen.started.push(since.since(pod.created));
                 }
                 kept.started = true;
@@ -95,7 +98,8 @@ impl Memory {
     /// Ready pods that are gone, or were started anew in place, and that nobody asked to end. When the size was made smaller
     /// meanwhile, so many of those that are gone were asked to.
     fn lost(&self, present: &BTreeMap<String, Remembered>, wanted: u32) -> u32 {
-        let gone = self.pods.iter().filter(|(uid, was)| was.ready && !was.leaving && !present.contains_key(*uid));
+        let gone =
+            self.pods.iter().filter(|(uid, was)| was.ready && !was.leaving && !present.contains_key(*uid));
         let asked = self.wanted.map_or(0, |before| before.saturating_sub(wanted));
         u32::try_from(gone.count()).unwrap_or(u32::MAX).saturating_sub(asked)
     }

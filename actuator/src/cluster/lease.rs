@@ -41,12 +41,8 @@ pub async fn elect(
     leading: watch::Sender<bool>,
     stop: CancellationToken,
 ) {
-    let mut election = Election {
-        api: Api::namespaced(client, &options.namespace),
-        options,
-        seen: None,
-        renewed: None,
-    };
+    let mut election =
+        Election { api: Api::namespaced(client, &options.namespace), options, seen: None, renewed: None };
     let mut ticks = tokio::time::interval(TRY_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

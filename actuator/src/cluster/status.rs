@@ -43,7 +43,8 @@ impl Status {
 
     /// What must be told soon: all but numbers that move with the load.
     fn news(&self) -> impl PartialEq + use<> {
-        let told = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.observed_generation);
+        let told =
+            |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.observed_generation);
         let conditions: Vec<_> = self.conditions().iter().map(told).collect();
         match self {
             Self::Serving(s) => {
@@ -136,8 +137,10 @@ pub fn of_idle(idle: &Idle, before: &[Condition], now: Timestamp) -> Status {
         set(ConditionReason::Conflicting, false, &text);
         set(ConditionReason::Blocked, false, &text);
     } else {
-        let problems: Vec<_> = idle.intent.problems.iter().map(|p| format!("{}: {}", p.path, p.text)).collect();
-        let text = if problems.is_empty() { "there are too many policies".to_owned() } else { problems.join("; ") };
+        let problems: Vec<_> =
+            idle.intent.problems.iter().map(|p| format!("{}: {}", p.path, p.text)).collect();
+        let text =
+            if problems.is_empty() { "there are too many policies".to_owned() } else { problems.join("; ") };
         set(ConditionReason::Invalid, false, &text);
     }
     if idle.intent.key.serving {
@@ -176,7 +179,9 @@ fn target_found(part: &Part) -> (ConditionReason, Option<bool>, String) {
         }
         None => (Why::Found, Some(true), format!("{name} is there")),
         Some(Missing::Waiting) => (Why::NotFound, None, format!("{name} has not been read yet")),
-        Some(Missing::Absent) => (Why::NotFound, Some(false), format!("there is no {name} in this namespace")),
+        Some(Missing::Absent) => {
+            (Why::NotFound, Some(false), format!("there is no {name} in this namespace"))
+        }
         Some(Missing::NoKind) => {
             (Why::UnknownKind, Some(false), format!("the cluster has no kind {}", target.kind))
         }
@@ -191,8 +196,12 @@ fn conflict(part: &Part) -> Said {
         Some(Err(conflict)) => {
             let reason = match conflict {
                 Conflict::Policy(_) => Why::OtherPolicy,
-                Conflict::Autoscaler { kind, .. } if *kind == AutoscalerKind::ScaledObject.kind() => Why::ScaledObject,
-                Conflict::Autoscaler { .. } | Conflict::Autoscalers(_) | Conflict::NoAutoscaler(_) => Why::Autoscaler,
+                Conflict::Autoscaler { kind, .. } if *kind == AutoscalerKind::ScaledObject.kind() => {
+                    Why::ScaledObject
+                }
+                Conflict::Autoscaler { .. } | Conflict::Autoscalers(_) | Conflict::NoAutoscaler(_) => {
+                    Why::Autoscaler
+                }
                 Conflict::GitOps(_) | Conflict::Writer(_) => Why::OtherManager,
                 Conflict::Kueue => Why::Queue,
             };
@@ -205,7 +214,11 @@ fn active(part: &Part, now: Timestamp) -> Said {
     use ConditionReason as Why;
     let intent: &Intent = &part.intent;
     if intent.policy.mode() == Mode::Shadow {
-        return (Why::Shadow, false, "decides and shows, but changes nothing; `kubectl tidegate activate` ends that".into());
+        return (
+            Why::Shadow,
+            false,
+            "decides and shows, but changes nothing; `kubectl tidegate activate` ends that".into(),
+        );
     }
     if let Some(until) = intent.paused_until.filter(|until| now < *until) {
         return (Why::Paused, false, format!("paused until {until}"));
@@ -238,11 +251,7 @@ fn calibrated(brain: &Brain) -> Said {
     let learned = brain.capacity().is_some_and(|c| c.source != CapacitySource::Hint);
     let forecast = brain.forecast().is_some();
     let word = |known: bool| if known { "known" } else { "not yet" };
-    let text = format!(
-        "capacity: {}; start-up: {lead} seen; forecast: {}",
-        word(learned),
-        word(forecast)
-    );
+    let text = format!("capacity: {}; start-up: {lead} seen; forecast: {}", word(learned), word(forecast));
     if learned && lead > 0 && forecast { (Why::Learned, true, text) } else { (Why::Learning, false, text) }
 }
 
@@ -411,7 +420,8 @@ mod tests {
     fn the_server_is_not_flooded_and_news_comes_before_numbers() {
         let at = |seconds: i64| Timestamp::from_secs(1000 + seconds);
         let mut book = Book::default();
-        let all = |demand| (0..500).map(|i| (key(&format!("p{i:03}")), status(1, demand))).collect::<Vec<_>>();
+        let all =
+            |demand| (0..500).map(|i| (key(&format!("p{i:03}")), status(1, demand))).collect::<Vec<_>>();
         assert_eq!(book.due(all(1.0), at(0)).len(), 50);
         let mut told = 50;
         for second in 1..=90 {

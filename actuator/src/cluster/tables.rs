@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::facts::{AutoscalerFacts, NodeFacts, PodFacts, timestamp};
 use super::watch::{Scope, Table, follow};
 use super::way::AutoscalerKind;
-use crate::crds::{GpuPool, GpuPoolSpec, ServingPolicy, ServingPolicySpec, TrainingPolicy, TrainingPolicySpec};
+use crate::crds::{
+    GpuPool, GpuPoolSpec, ServingPolicy, ServingPolicySpec, TrainingPolicy, TrainingPolicySpec,
+};
 
 /// Annotation of a policy: until then it decides and shows, but changes nothing. RFC 3339.
 pub const PAUSED_UNTIL: &str = "tidegate.io/paused-until";

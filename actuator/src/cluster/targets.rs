@@ -145,7 +145,8 @@ impl Targets {
             Known::Unknown(_) => Found::NoKind,
             Known::Followed { resource, layout, table } => {
                 let table = table.look();
-                let facts = table.get(namespace, name).and_then(|groups| groups.get(&group.map(str::to_owned)));
+                let facts =
+                    table.get(namespace, name).and_then(|groups| groups.get(&group.map(str::to_owned)));
                 match (facts, table.failing()) {
                     (Some(facts), _) => Found::Object(resource.clone(), layout, facts.clone()),
                     (None, Some(failing)) if failing.is_missing() => Found::NoKind,

@@ -99,7 +99,9 @@ pub enum Conflict {
     #[error("{0} autoscalers have the same target")]
     Autoscalers(usize),
     /// A tool puts the field back to its own state.
-    #[error("{0} owns the field and would put it back; let it ignore the field, or act by the floor of an HPA")]
+    #[error(
+        "{0} owns the field and would put it back; let it ignore the field, or act by the floor of an HPA"
+    )]
     GitOps(String),
     /// Another program writes the size.
     #[error("{0} writes its size, too")]
@@ -116,7 +118,12 @@ pub enum Conflict {
 ///
 /// # Errors
 /// Why it must not act.
-pub fn way(via: Via, target: &TargetFacts, rivals: &[Rival<'_>], earlier: Option<&str>) -> Result<Way, Conflict> {
+pub fn way(
+    via: Via,
+    target: &TargetFacts,
+    rivals: &[Rival<'_>],
+    earlier: Option<&str>,
+) -> Result<Way, Conflict> {
     if let Some(policy) = earlier {
         return Err(Conflict::Policy(policy.to_owned()));
     }
@@ -124,7 +131,8 @@ pub fn way(via: Via, target: &TargetFacts, rivals: &[Rival<'_>], earlier: Option
         return Err(Conflict::Kueue);
     }
     // The HPA that KEDA keeps for a ScaledObject is KEDA's; who wants to be heard speaks to the ScaledObject.
-    let own: Vec<_> = rivals.iter().filter(|rival| !rival.facts.of_scaled_object && !rival.facts.deleting).collect();
+    let own: Vec<_> =
+        rivals.iter().filter(|rival| !rival.facts.of_scaled_object && !rival.facts.deleting).collect();
     let only = |kind: AutoscalerKind| match own.as_slice() {
         [rival] if rival.kind == kind => Ok(Way::Floor(kind, rival.name.to_owned())),
         [] | [_] => Err(Conflict::NoAutoscaler(kind.kind())),
@@ -137,9 +145,7 @@ pub fn way(via: Via, target: &TargetFacts, rivals: &[Rival<'_>], earlier: Option
         Via::Auto if own.len() == 1 => Ok(Way::Floor(own[0].kind, own[0].name.to_owned())),
         Via::Auto | Via::Scale => match own.as_slice() {
             [] => writers(target).map(|()| Way::Scale),
-            [rival] => {
-                Err(Conflict::Autoscaler { kind: rival.kind.kind(), name: rival.name.to_owned() })
-            }
+            [rival] => Err(Conflict::Autoscaler { kind: rival.kind.kind(), name: rival.name.to_owned() }),
             many => Err(Conflict::Autoscalers(many.len())),
         },
     }
@@ -201,7 +207,10 @@ mod tests {
         assert_eq!(way(Via::HpaFloor, &target(&["argocd-controller"]), &hpa, None), floor);
         assert!(matches!(way(Via::Scale, &target(&[]), &hpa, None), Err(Conflict::Autoscaler { .. })));
         assert_eq!(way(Via::ExternalMetric, &target(&[]), &hpa, None), Ok(Way::Publish));
-        assert!(matches!(way(Via::ScaledObjectFloor, &target(&[]), &hpa, None), Err(Conflict::NoAutoscaler(_))));
+        assert!(matches!(
+            way(Via::ScaledObjectFloor, &target(&[]), &hpa, None),
+            Err(Conflict::NoAutoscaler(_))
+        ));
     }
 
     #[test]
@@ -224,9 +233,15 @@ mod tests {
             Rival { kind: AutoscalerKind::Hpa, name: "b", facts: &facts },
         ];
         assert_eq!(way(Via::Auto, &target(&[]), &two, None), Err(Conflict::Autoscalers(2)));
-        assert!(matches!(way(Via::Auto, &target(&["argocd-controller"]), &[], None), Err(Conflict::GitOps(_))));
+        assert!(matches!(
+            way(Via::Auto, &target(&["argocd-controller"]), &[], None),
+            Err(Conflict::GitOps(_))
+        ));
         assert!(matches!(way(Via::Auto, &target(&["keda-operator"]), &[], None), Err(Conflict::Writer(_))));
-        assert_eq!(way(Via::Auto, &target(&["kubectl", "kube-controller-manager"]), &[], None), Ok(Way::Scale));
+        assert_eq!(
+            way(Via::Auto, &target(&["kubectl", "kube-controller-manager"]), &[], None),
+            Ok(Way::Scale)
+        );
         let queued = TargetFacts { queued: true, ..target(&[]) };
         assert_eq!(way(Via::Auto, &queued, &[], None), Err(Conflict::Kueue));
         assert!(matches!(way(Via::Auto, &target(&[]), &[], Some("ml/old")), Err(Conflict::Policy(_))));

@@ -73,7 +73,8 @@ pub(super) trait Targeted: Sized + 'static {
             path: "target/group",
             text: "only a RayCluster or a JobSet has groups",
             check: Check::Whole(|spec| {
-                spec.target().group.is_none() || matches!(spec.target().kind.as_str(), "RayCluster" | "JobSet")
+                spec.target().group.is_none()
+                    || matches!(spec.target().kind.as_str(), "RayCluster" | "JobSet")
             }),
             cel: "!has(self.target.group) || self.target.kind in ['RayCluster', 'JobSet']",
         },

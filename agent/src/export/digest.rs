@@ -17,7 +17,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use crate::clock;
 use crate::collect::LatestValues;
 use crate::collect::pods::targets::{Discovery, WorkloadScrape};
-use crate::collect::scrape::{How, SignalRule};
+use crate::collect::scrape::{How, Objective, SignalRule};
 use crate::export::Registry;
 
 /// Between two digests.
@@ -193,9 +193,13 @@ fn adopt(known: &mut Discovery, told: &v1::Settings) -> bool {
     let mut workloads = BTreeMap::new();
     for one in told.workloads.iter().take(WORKLOADS_MAX) {
         let Ok(id) = one.id.parse::<WorkloadId>() else { continue };
-        let limit = one.latency_limit_seconds.filter(|limit| limit.is_finite() && *limit > 0.0);
+        let sound = |limit: &f64| limit.is_finite() && *limit > 0.0;
+        let objective = one.latency_limit_seconds.filter(sound).map(|latency_seconds| Objective {
+            latency_seconds,
+            per_output_token_seconds: one.per_output_token_seconds.filter(sound),
+        });
         let rules = one.rules.iter().take(RULES_MAX).filter_map(rule).collect();
-        let scrape = WorkloadScrape { latency_limit_seconds: limit, rules, ..WorkloadScrape::default() };
+        let scrape = WorkloadScrape { objective, rules, ..WorkloadScrape::default() };
         workloads.insert(id, scrape);
     }
     let new = known.workloads != workloads;
@@ -212,8 +216,16 @@ fn rule(told: &v1::Rule) -> Option<SignalRule> {
     };
     let labels = told.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let signal = Signal::from_name(&told.signal)?;
-    let rule =
-        SignalRule { family: told.family.clone(), labels, except: BTreeMap::new(), signal, how, scale: 1.0 };
+    let rule = SignalRule {
+        family: told.family.clone(),
+        labels,
+        except: BTreeMap::new(),
+        signal,
+        how,
+        per: None,
+        scale: 1.0,
+        adds: false,
+    };
     rule.check().is_ok().then_some(rule)
 }
 
@@ -268,6 +280,7 @@ mod tests {
         let one = |id: &str, limit| v1::WorkloadSettings {
             id: id.into(),
             latency_limit_seconds: Some(limit),
+            per_output_token_seconds: None,
             rules: vec![
                 rule("completions_per_second", "counter_rate"),
                 rule("completions_per_second", "guess"),
@@ -280,7 +293,8 @@ mod tests {
         assert!(!adopt(&mut known, &told), "nothing is new");
         let (id, scrape) = known.workloads.first_key_value().unwrap();
         assert_eq!((known.workloads.len(), id.as_str()), (1, "ml/deployment/chat"));
-        assert_eq!((scrape.latency_limit_seconds, scrape.rules.len()), (Some(2.0), 1));
+        let limit = scrape.objective.map(|objective| objective.latency_seconds);
+        assert_eq!((limit, scrape.rules.len()), (Some(2.0), 1));
         assert!(adopt(&mut known, &v1::Settings::default()), "a policy that is gone is forgotten");
         assert!(known.workloads.is_empty());
     }

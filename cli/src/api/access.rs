@@ -47,9 +47,9 @@ pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: N
     let need = api.guard.need(request.method(), request.uri().path());
     let mut passed = api.guard.pass(need, &request);
     if passed == Err(Denied::Invalid)
-        && let Some(verdict) = api.guard.review(need, &request).await
+        && let Some((reviewer, token, asked)) = api.guard.question(need, &request)
     {
-        passed = match verdict {
+        passed = match reviewer.review(&token, asked).await {
             Verdict::Allowed => Ok(()),
             Verdict::Refused => Err(Denied::Scope),
             Verdict::Unknown => Err(Denied::Invalid),
@@ -69,15 +69,15 @@ pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: N
 }
 
 impl Guard {
-    /// What the reviewer says of the request's token; `None` where there is no reviewer, or no token.
-    async fn review(&self, need: Need, request: &Request) -> Option<Verdict> {
+    /// What the reviewer is to be asked of the request's token; `None` where there is no token, or nothing is needed.
+    fn question(&self, need: Need, request: &Request) -> Option<(Arc<dyn Reviewer>, String, Asked)> {
         let (reviewer, token) = self.reviewer.as_ref().zip(bearer(request.headers()))?;
         let acts = match need {
-            Need::Nothing => return Some(Verdict::Allowed),
+            Need::Nothing => return None,
             Need::Of(scope) | Need::Always(scope) => scope != Scope::Read,
         };
         let namespace = review::namespace_of(request.uri().path()).map(str::to_owned);
-        Some(reviewer.review(token, Asked { acts, namespace }).await)
+        Some((Arc::clone(reviewer), token.to_owned(), Asked { acts, namespace }))
     }
 
     fn need(&self, method: &Method, path: &str) -> Need {

@@ -84,6 +84,12 @@ pub(crate) struct Bound {
     guard: Guard,
 }
 
+impl std::fmt::Debug for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listen").field("addr", &self.addr).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
 impl Listen {
     /// Loopback without TLS, open to this machine.
     pub(crate) fn loopback(addr: SocketAddr, tokens: PathBuf) -> Self {
@@ -105,11 +111,13 @@ impl Listen {
     pub(crate) fn bind(self) -> Result<Bound, ListenError> {
         let addr = self.addr;
         let beyond = !addr.ip().is_loopback();
-        let missing: Vec<_> =
-            [("TLS (certificate and key)", self.tls.is_some()), ("tokens", self.tokens.is_some() || self.reviewer.is_some())]
-                .into_iter()
-                .filter_map(|(what, there)| (beyond && !there).then_some(what))
-                .collect();
+        let missing: Vec<_> = [
+            ("TLS (certificate and key)", self.tls.is_some()),
+            ("tokens", self.tokens.is_some() || self.reviewer.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(what, there)| (beyond && !there).then_some(what))
+        .collect();
         if !missing.is_empty() {
             return Err(ListenError::Exposed { addr, missing: missing.join(" and ") });
         }
@@ -130,6 +138,12 @@ impl Listen {
         let listener = TcpListener::bind(addr).map_err(taken)?;
         let addr = listener.local_addr().map_err(taken)?;
         Ok(Bound { listener, addr, tls, guard })
+    }
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 

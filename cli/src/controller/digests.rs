@@ -82,7 +82,12 @@ impl Bound {
     }
 
     /// Serves until `stop`.
-    pub(super) async fn serve(self, hub: Arc<Hub>, client: Client, stop: CancellationToken) -> std::io::Result<()> {
+    pub(super) async fn serve(
+        self,
+        hub: Arc<Hub>,
+        client: Client,
+        stop: CancellationToken,
+    ) -> std::io::Result<()> {
         let service = Service {
             hub,
             reviewer: self.options.account.map(|account| Reviewer {
@@ -128,10 +133,7 @@ struct Known {
 
 impl Reviewer {
     async fn review(&self, token: &str) -> Result<Known, Status> {
-        let spec = TokenReviewSpec {
-            token: token.to_owned(),
-            audiences: Some(vec![self.audience.clone()]),
-        };
+        let spec = TokenReviewSpec { token: token.to_owned(), audiences: Some(vec![self.audience.clone()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &review).await;
@@ -186,7 +188,11 @@ impl Digests for Service {
         let known = match self.known(&request).await {
             Ok(known) => known,
             Err(status) => {
-                self.refuse(if status.code() == tonic::Code::Unavailable { "not_reviewed" } else { "denied" });
+                self.refuse(if status.code() == tonic::Code::Unavailable {
+                    "not_reviewed"
+                } else {
+                    "denied"
+                });
                 return Err(status);
             }
         };

@@ -13,8 +13,8 @@ use tidegate_actuator::cluster::{Cluster, Recall};
 use tidegate_agent::collect::LatestValues;
 use tidegate_agent::export::{Exporter, Format, Registry};
 use tidegate_brain::{Brain, History, Snapshot};
-use tidegate_core::{Alert, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_core::policy::SignalHow;
+use tidegate_core::{Alert, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_digest::{WORKLOADS_MAX, v1};
 use tidegate_history::{Aggregate, Store};
 use tokio::sync::{broadcast, watch};
@@ -202,6 +202,7 @@ fn workload_settings(id: &WorkloadId, cluster: &Cluster) -> Option<v1::WorkloadS
     Some(v1::WorkloadSettings {
         id: id.to_string(),
         latency_limit_seconds: Some(policy.slo.latency.get().as_secs_f64()),
+        per_output_token_seconds: policy.slo.per_output_token.map(|span| span.get().as_secs_f64()),
         rules: rules.unwrap_or_default().iter().map(rule).collect(),
     })
 }
@@ -222,7 +223,11 @@ impl Backend for Hub {
     fn about(&self) -> About {
         let pools = |cluster: &Cluster| cluster.pools().next().and_then(|(_, fleet)| show::pool(fleet));
         let leads = *self.leading.borrow();
-        let role = if leads { "This controller leads." } else { "Another controller leads; this one watches and learns." };
+        let role = if leads {
+            "This controller leads."
+        } else {
+            "Another controller leads; this one watches and learns."
+        };
         let mut notes = self.notes.clone();
         notes.push(role.to_owned());
         About {

@@ -50,11 +50,13 @@ pub(super) struct Question {
 impl Server {
     /// As the command line says.
     pub(super) fn new(args: &ControllerArgs) -> anyhow::Result<Self> {
-        let mut builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let mut builder =
+            reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if let Some(path) = &args.prometheus_ca_file {
             let wrong = |error: String| Usage(format!("--prometheus-ca-file {}: {error}", path.display()));
             let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-            let trusted = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
+            let trusted =
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
             builder = builder.tls_certs_only(trusted);
         }
         if let Some(url) = &args.prometheus {
@@ -70,7 +72,8 @@ impl Server {
     async fn ask(&self, question: &Question, now: Timestamp) -> anyhow::Result<Option<(f64, Timestamp)>> {
         let own = question.url.is_none();
         let url = question.url.as_ref().or(self.url.as_ref());
-        let url = url.context("the policy names no server, and the controller was given none (--prometheus)")?;
+        let url =
+            url.context("the policy names no server, and the controller was given none (--prometheus)")?;
         let address = format!("{}/api/v1/query_range", url.trim_end_matches('/'));
         let seconds = |at: Timestamp| at.as_secs_f64().to_string();
         let now = now.floor_to(Duration::from_secs(1));
@@ -85,7 +88,8 @@ impl Server {
         // The token is the controller's: no address that a policy names is told it.
         if let Some(path) = self.token_file.as_ref().filter(|_| own) {
             // Read each time: a ServiceAccount's token is renewed in place.
-            let token = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+            let token = std::fs::read_to_string(path)
+                .with_context(|| format!("failed to read {}", path.display()))?;
             request = request.bearer_auth(token.trim());
         }
         let mut response = request.send().await.map_err(reqwest::Error::without_url)?;

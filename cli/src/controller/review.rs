@@ -61,7 +61,8 @@ impl ByApiServer {
     async fn user(&self, token: &str) -> kube::Result<Option<User>> {
         let spec = TokenReviewSpec { token: token.to_owned(), audiences: None };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let review = api.create(&PostParams::default(), &TokenReview { spec, ..TokenReview::default() }).await?;
+        let review =
+            api.create(&PostParams::default(), &TokenReview { spec, ..TokenReview::default() }).await?;
         let status = review.status.filter(|status| status.authenticated == Some(true));
         Ok(status.and_then(|status| status.user).map(|user| User {
             name: user.username.unwrap_or_default(),
@@ -90,8 +91,9 @@ impl ByApiServer {
             ..SubjectAccessReviewSpec::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let review =
-            api.create(&PostParams::default(), &SubjectAccessReview { spec, ..SubjectAccessReview::default() }).await?;
+        let review = api
+            .create(&PostParams::default(), &SubjectAccessReview { spec, ..SubjectAccessReview::default() })
+            .await?;
         Ok(review.status.is_some_and(|status| status.allowed))
     }
 

@@ -9,7 +9,7 @@ use tidegate_actuator::cluster::status::{self, Book, Status};
 use tidegate_actuator::cluster::{Cluster, ClusterRound, Part};
 use tidegate_agent::collect::latest::Giver;
 use tidegate_brain::Brain;
-use tidegate_core::{Label, Metric, Policy, Sample, Signal, Subject, Timestamp};
+use tidegate_core::{Label, Metric, Mode, Policy, Sample, Signal, Subject, Timestamp};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -109,6 +109,7 @@ impl Hand {
             samples.extend(part_samples(hub, brain, part, round.at));
             let card = cards.entry(id.clone()).or_insert_with(|| Card::new(brain));
             let changes = card.update(brain, &part.told, &[], round.at);
+            card.view.mode = mode(part, round.at).to_owned();
             let attained = card.attained();
             told::card(&hub.registry, &hub.news, id, attained, changes);
             if let Some(decision) = &part.told.decision {
@@ -155,13 +156,24 @@ impl Hand {
             hub.registry.counter(Metric::ClusterWrites, &labels).inc();
             match &outcome.refused {
                 None => tracing::info!(workload = %id, %order, "written"),
-                Some(refused) => tracing::warn!(workload = %id, %order, error = %refused, "a write was refused"),
+                Some(refused) => {
+                    tracing::warn!(workload = %id, %order, error = %refused, "a write was refused")
+                }
             }
         }
         let failing = round.failing.as_ref().map(|failing| round.at.since(failing.since).as_secs_f64());
         hub.registry.gauge(Metric::ClusterBlindSeconds, &[]).set(Some(failing.unwrap_or(0.0)));
         let leads = f64::from(u8::from(*hub.leading.borrow()));
         hub.registry.gauge(Metric::ControllerLeads, &[]).set(Some(leads));
+    }
+}
+
+/// The mode as the user has it, whatever keeps it from acting.
+fn mode(part: &Part, now: Timestamp) -> &'static str {
+    match part.intent.policy.mode() {
+        Mode::Active if part.intent.is_paused(now) => "paused",
+        Mode::Active => "active",
+        Mode::Shadow => "shadow",
     }
 }
 

@@ -35,7 +35,13 @@ impl Announcement {
     pub(super) fn decided(part: &Part, decision: &Decision) -> Self {
         let verb = if decision.applied { "sized" } else { "would size" };
         let why: Vec<_> = decision.reasons.iter().map(|reason| reason.text.as_str()).collect();
-        let note = format!("{verb} {} from {} to {}: {}", part.intent.target.name, decision.from, decision.to, why.join("; "));
+        let note = format!(
+            "{verb} {} from {} to {}: {}",
+            part.intent.target.name,
+            decision.from,
+            decision.to,
+            why.join("; ")
+        );
         let reason = if decision.to > decision.from { "ScaledUp" } else { "ScaledDown" };
         Self {
             on: reference(&part.intent.key, &part.intent.uid),

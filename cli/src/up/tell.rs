@@ -11,9 +11,9 @@ use tidegate_core::{Histogram, Label, Metric, Policy, Sample, Signal, Subject, T
 
 use super::machine::{Machine, lock};
 use super::readings::LOOP;
+use super::rivals;
 use super::rivals::Second;
 use super::settings::Setting;
-use super::rivals;
 use crate::api::views::Event;
 use crate::{show, told};
 

@@ -149,7 +149,12 @@ impl Drop for Agent {
     }
 }
 
-async fn stream(url: &str, node: &str, told: &Mutex<Told>, sequence: &mut u64) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn stream(
+    url: &str,
+    node: &str,
+    told: &Mutex<Told>,
+    sequence: &mut u64,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned())?;
     let mut client = DigestsClient::new(endpoint.connect().await?);
     let (digests, waiting) = mpsc::channel(4);

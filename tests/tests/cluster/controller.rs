@@ -75,7 +75,13 @@ impl Scene {
 
     async fn size(&self) -> i32 {
         let deployments = Api::<Deployment>::default_namespaced(self.client.clone());
-        deployments.get("chat").await.expect("it is there").spec.and_then(|spec| spec.replicas).expect("it has a size")
+        deployments
+            .get("chat")
+            .await
+            .expect("it is there")
+            .spec
+            .and_then(|spec| spec.replicas)
+            .expect("it has a size")
     }
 
     /// Waits for a size.
@@ -145,12 +151,13 @@ pub(crate) async fn install(client: &Client) {
     }
 }
 
-/// A load that four replicas of the hint's capacity carry with ease, and one does not.
+/// What an agent tells under such a load.
 fn load(requests_per_second: f64) -> [(Signal, f64); 4] {
     [
         (Signal::RequestsPerSecond, requests_per_second),
         (Signal::CompletionsPerSecond, requests_per_second),
-        (Signal::InFlight, requests_per_second * 0.2),
+        // Four at a time for 0.4 s each: ten a second and replica, as the policy has it.
+        (Signal::InFlight, requests_per_second * 0.4),
         (Signal::Queued, 0.0),
     ]
 }

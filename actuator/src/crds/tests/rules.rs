@@ -99,8 +99,7 @@ fn bounds() -> impl Strategy<Value = Value> {
 }
 
 fn target() -> impl Strategy<Value = Value> {
-    let kinds: Vec<_> =
-        TARGET_KINDS.iter().map(|known| known.kind).chain(["Rollout", "Deploymen"]).collect();
+    let kinds: Vec<_> = TARGET_KINDS.iter().map(|known| known.kind).chain(["Rollout", "Deploymen"]).collect();
     let version = proptest::option::of(Just(json!("example.com/v1")));
     (select(kinds), version, proptest::option::of(Just(json!("a")))).prop_map(|(kind, version, group)| {
         object(vec![
