@@ -334,7 +334,10 @@ impl Cluster {
             let found =
                 self.targets.find(&entry.intent.kind(), &namespace, &target.name, target.group.as_deref());
             let (place, facts, missing) = match found {
-                Found::Object(resource, layout, facts) => (Some((resource, layout)), Some(facts), None),
+                Found::Object(found) => {
+                    let (resource, layout, facts) = *found;
+                    (Some((resource, layout)), Some(facts), None)
+                }
                 Found::Waiting => (None, None, Some(Missing::Waiting)),
                 Found::Absent => (None, None, Some(Missing::Absent)),
                 Found::NoKind => (None, None, Some(Missing::NoKind)),

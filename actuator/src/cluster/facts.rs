@@ -112,7 +112,6 @@ pub struct NodeFacts {
 impl NodeFacts {
     /// From the object.
     #[must_use]
-    #[expect(clippy::unnecessary_wraps, reason = "the shape that watches ask for")]
     pub fn of(node: &Node) -> Option<Self> {
         let status = node.status.as_ref();
         let allocatable = status.and_then(|status| status.allocatable.as_ref()).into_iter().flatten();

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
+
 /// How long a lease holds without being renewed.
 const LEASE_FOR: Duration = Duration::from_secs(15);
 /// A leader that could not renew for this long steps down, well before another may take over.
@@ -176,7 +178,8 @@ impl Election {
     }
 
     fn spec(&self, transitions: i32, taken: bool) -> LeaseSpec {
-        let now = MicroTime(k8s_openapi::jiff::Timestamp::now());
+        let now = k8s_openapi::jiff::Timestamp::from_millisecond(clock::wall().as_millis());
+        let now = MicroTime(now.unwrap_or_default());
         LeaseSpec {
             holder_identity: Some(self.options.identity.clone()),
             lease_duration_seconds: i32::try_from(LEASE_FOR.as_secs()).ok(),

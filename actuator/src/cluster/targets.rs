@@ -51,7 +51,7 @@ pub type KindKey = (String, String);
 #[derive(Debug, Clone)]
 pub enum Found {
     /// The object.
-    Object(ApiResource, &'static TargetKind, TargetFacts),
+    Object(Box<(ApiResource, &'static TargetKind, TargetFacts)>),
     /// Not known yet: the first list is not in.
     Waiting,
     /// No object of this name, or it has no such group.
@@ -148,7 +148,7 @@ impl Targets {
                 let facts =
                     table.get(namespace, name).and_then(|groups| groups.get(&group.map(str::to_owned)));
                 match (facts, table.failing()) {
-                    (Some(facts), _) => Found::Object(resource.clone(), layout, facts.clone()),
+                    (Some(facts), _) => Found::Object(Box::new((resource.clone(), layout, facts.clone()))),
                     (None, Some(failing)) if failing.is_missing() => Found::NoKind,
                     (None, Some(failing)) => Found::Unreadable(failing.text.clone()),
                     (None, None) if !table.is_synced(self.scope.parts().len()) => Found::Waiting,

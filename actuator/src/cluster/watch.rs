@@ -191,7 +191,6 @@ impl<T> Known<T> {
 
 impl<T> Table<T> {
     /// A look at it. Not to be held across an await.
-    #[must_use]
     pub fn look(&self) -> MutexGuard<'_, Known<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -228,7 +228,6 @@ impl Digests for Service {
 }
 
 /// Takes one digest in.
-#[expect(clippy::result_large_err, reason = "the service's own error type")]
 fn take(hub: &Hub, known: &Known, digest: &v1::Digest) -> Result<v1::Receipt, Status> {
     let refused = |cause| hub.registry.counter(Metric::DigestsRefused, &[(Label::Cause, cause)]).inc();
     let (parts, flaws) = checked(digest);

@@ -169,9 +169,13 @@ async fn stream(
     }
 }
 
-fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
+#[expect(clippy::disallowed_methods, reason = "a test plays an agent, which has a clock")]
+fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let at = Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(0));
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);
     let part = |values: &BTreeMap<Signal, f64>| Part {
         answered: 1,
@@ -179,5 +183,5 @@ fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
         readings: values.iter().map(|(signal, value)| (*signal, (*value, Duration::ZERO))).collect(),
     };
     let workloads = told.iter().map(|(id, values)| (id.clone(), part(values))).collect();
-    v1::Digest::from(&Parts { node: node.to_owned(), sequence, at, workloads })
+    v1::Digest::from(&Parts { node: node.to_owned(), sequence, at: now(), workloads })
 }

@@ -4,7 +4,7 @@
 
 mod autoscaler;
 mod control_plane;
-mod helm;
 mod controller;
+mod helm;
 mod objects;
 mod simulated_nodes;

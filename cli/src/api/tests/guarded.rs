@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::fake::{Fake, SERVE};
 use super::{Service, addr_of, client, serve};
 use crate::api::listen::ListenError;
-use crate::api::{Denied, Listen, TlsFiles};
+use crate::api::{Asked, Denied, Listen, Reviewer, TlsFiles, Verdict};
 
 const ALERT: &str = "/api/v1/alerts";
 const FAULTS: &str = "/api/v1/demo/faults";
@@ -158,6 +158,7 @@ async fn a_scope_allows_its_own_and_no_more() {
 
 fn exposed(tls: Option<TlsFiles>, tokens: Option<&Path>) -> Listen {
     Listen {
+        reviewer: None,
         addr: ([0, 0, 0, 0], 0).into(),
         tls,
         tokens: tokens.map(Path::to_owned),
@@ -229,4 +230,37 @@ async fn one_connection_too_many_is_closed_and_the_others_go_on() {
     held.truncate(200);
     let served = async { while service.client.get(service.url("/healthz")).send().await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(5), served).await.unwrap();
+}
+
+/// Knows one token, which may look everywhere and act in `ml` alone.
+struct OneUser;
+
+impl Reviewer for OneUser {
+    fn review<'a>(&'a self, token: &'a str, asked: Asked) -> futures::future::BoxFuture<'a, Verdict> {
+        let verdict = match token {
+            "of-the-cluster" if !asked.acts || asked.namespace.as_deref() == Some("ml") => Verdict::Allowed,
+            "of-the-cluster" => Verdict::Refused,
+            "nobody-answers" => Verdict::NoAnswer,
+            _ => Verdict::Unknown,
+        };
+        Box::pin(std::future::ready(verdict))
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_are_not_in_the_file_are_reviewed() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = Listen {
+        reviewer: Some(Arc::new(OneUser)),
+        ..Listen::loopback(([127, 0, 0, 1], 0).into(), dir.path().join("tokens"))
+    };
+    let bound = listen.bind().unwrap();
+    let url = bound.url();
+    let _stop = serve(bound, Arc::new(Fake::new(true)));
+    let get = |token: &str| client().get(format!("{url}/api/v1/workloads")).bearer_auth(token).send();
+    assert_eq!(get("of-the-cluster").await.unwrap().status(), 200);
+    assert_eq!(get("of-somebody-else").await.unwrap().status(), 401);
+    assert_eq!(get("nobody-answers").await.unwrap().status(), 503);
+    let act = client().post(format!("{url}{ALERT}")).bearer_auth("of-the-cluster").json(&alert());
+    assert_eq!(act.send().await.unwrap().status(), 403, "it may not act in all namespaces");
 }
