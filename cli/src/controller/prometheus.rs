@@ -110,11 +110,11 @@ impl Server {
 #[derive(Debug, Deserialize)]
 struct Answer {
     error: Option<String>,
-    data: Option<Data>,
+    data: Option<Matrix>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Data {
+struct Matrix {
     result: Vec<Row>,
 }
 

@@ -8,13 +8,14 @@ use serde_json::Value;
 pub type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// What each member may depend on. One that is missing here may depend on all but those in [`BY_NOBODY`].
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("tidegate-core", &[]),
     ("tidegate-predictor", &["tidegate-core"]),
     ("tidegate-brain", &["tidegate-core", "tidegate-predictor"]),
     ("tidegate-sim", &["tidegate-core", "tidegate-predictor", "tidegate-brain"]),
     ("tidegate-history", &["tidegate-core"]),
-    ("tidegate-agent", &["tidegate-core", "tidegate-history"]),
+    ("tidegate-digest", &["tidegate-core"]),
+    ("tidegate-agent", &["tidegate-core", "tidegate-digest", "tidegate-history"]),
     ("tidegate-actuator", &["tidegate-core", "tidegate-brain", "tidegate-history"]),
     ("tidegate-digits", &["tidegate-core"]),
     ("xtask", &[]),

@@ -9,7 +9,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tidegate_actuator::crds::{ServingPolicy, definitions};
-use tidegate_core::Signal;
+use tidegate_core::{Metric, Signal};
 use tidegate_tests::servers::kubernetes::{ControlPlane, FakeNode, Kwok, Options};
 use tidegate_tests::servers::{Agent, Controller};
 use tidegate_tests::waiting;
@@ -162,11 +162,18 @@ fn load(requests_per_second: f64) -> [(Signal, f64); 4] {
     ]
 }
 
+/// The value of a metric's series with these labels.
+async fn metric(controller: &Controller, metric: Metric, labels: &str) -> Option<f64> {
+    let name = metric.family().name;
+    let series = if labels.is_empty() { name.to_owned() } else { format!("{name}{{{labels}}}") };
+    let page = controller.metrics().await;
+    let line = page.lines().find_map(|line| line.strip_prefix(&series)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
 /// The controller's samples written so far: they grow with every round.
 async fn rounds(controller: &Controller) -> u64 {
-    let page = controller.metrics().await;
-    let line = page.lines().find(|line| line.starts_with("tidegate_history_samples_total "));
-    let value = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|v| v.parse::<f64>().ok());
+    let value = metric(controller, Metric::HistorySamples, "").await;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
     value.map_or(0, |value| value as u64)
 }
@@ -333,9 +340,7 @@ async fn the_api_server_may_go_and_come_back() {
     scene.sized("a size", |size| size >= 3).await;
     scene.control_plane.stop_apiserver();
     waiting::until("the controller to notice", SOON, async || {
-        let page = controller.metrics().await;
-        let line = page.lines().find(|line| line.starts_with("tidegate_cluster_blind_seconds "))?;
-        line.split_whitespace().nth(1)?.parse::<f64>().ok().filter(|seconds| *seconds > 1.0).map(drop)
+        metric(&controller, Metric::ClusterBlindSeconds, "").await.filter(|seconds| *seconds > 1.0).map(drop)
     })
     .await;
     agent.tell(CHAT, &load(75.0));
@@ -350,10 +355,10 @@ async fn a_digest_of_a_node_that_is_none_is_refused_and_counted() {
     let controller = scene.controller("one").await;
     let agent = Agent::start(controller.digests(), "no-such-node");
     agent.tell(CHAT, &load(45.0));
-    let refused = "tidegate_digests_refused_total{cause=\"unknown_node\"}";
     waiting::until("a refusal", SOON, async || {
-        controller.metrics().await.lines().any(|line| line.starts_with(refused)).then_some(())
+        let refused = metric(&controller, Metric::DigestsRefused, "cause=\"unknown_node\"").await;
+        refused.filter(|count| *count > 0.0).map(drop)
     })
     .await;
-    assert!(!controller.metrics().await.contains("tidegate_digests_received_total 1"));
+    assert_eq!(metric(&controller, Metric::DigestsReceived, "").await, None);
 }
