@@ -5,6 +5,8 @@
 
 pub mod agent;
 pub mod container;
+pub mod gpu;
+pub mod kernel_log;
 pub mod latest;
 pub mod node;
 pub mod pods;

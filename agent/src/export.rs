@@ -7,6 +7,7 @@
 pub mod digest;
 mod encode;
 pub mod format;
+mod gpu;
 mod protobuf;
 pub mod registry;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use tidegate_core::{Family, Label, Metric, Scope, Signal, Subject};
 
 pub use format::Format;
+pub use gpu::GpuPage;
 pub use registry::{Counter, Gauge, HistogramHandle, Registry};
 
 use crate::clock::{self, Moment};
@@ -34,6 +36,7 @@ pub struct Exporter {
     registry: Arc<Registry>,
     latest: Arc<LatestValues>,
     fresh_for: Duration,
+    gpus: Option<GpuPage>,
     pages: Mutex<BTreeMap<Format, (Duration, Bytes)>>,
 }
 
@@ -42,7 +45,13 @@ impl Exporter {
     #[must_use]
     pub fn new(registry: Arc<Registry>, latest: Arc<LatestValues>, fresh_for: Duration) -> Self {
         registry.gauge(Metric::BuildInfo, &[(Label::Version, env!("CARGO_PKG_VERSION"))]).set(Some(1.0));
-        Self { registry, latest, fresh_for, pages: Mutex::default() }
+        Self { registry, latest, fresh_for, gpus: None, pages: Mutex::default() }
+    }
+
+    /// Says of GPUs what their signals do not.
+    #[must_use]
+    pub fn with_gpus(self, gpus: GpuPage) -> Self {
+        Self { gpus: Some(gpus), ..self }
     }
 
     /// The page as of at most a second ago.
@@ -94,6 +103,7 @@ impl Exporter {
         self.registry.refuse(refused);
         let own = Metric::ALL.iter().map(|metric| (metric.family(), self.registry.points(*metric)));
         families.extend(own.filter(|(_, points)| !points.is_empty()));
+        families.extend(self.gpus.iter().flat_map(|gpus| gpus.families(&self.latest)));
         families
     }
 }

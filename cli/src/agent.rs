@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
 use crate::api::{Backend, Denied, Listen, LogFilter, Refusal, SeriesQuery, TlsFiles};
 use crate::args::{AgentArgs, AgentSource};
+use crate::config::{Gpu, GpuEnabled};
 use crate::ending::{Signals, ended};
-use crate::{Usage, clock, controller, keep, output};
+use crate::{Usage, clock, controller, gpus, keep, output};
 
 /// A signal's value is shown for this long after it was read.
 const SHOWN_FOR: Duration = Duration::from_secs(30);
@@ -35,8 +36,9 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let (settings, discovery) = watch::channel(Discovery::default());
     let handle = start(&args, &node, &registry, discovery.clone()).await;
     let latest = handle.latest_values();
+    let gpus = gpus::page(&gpu(&args), &handle, &node);
     let page = Arc::new(Page {
-        exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR),
+        exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR).with_gpus(gpus),
         registry: Arc::clone(&registry),
         started_at: clock::now(),
         node: node.clone(),
@@ -113,10 +115,24 @@ async fn start(
         let api_server = client.ok().map(|client| ApiServer { client, node: node.to_owned() });
         builder = builder.pods(PodSources { kubelet: seen(&args.kubelet), api_server });
     }
+    if let Some(options) = gpus::options(&gpu(args), args.root.clone()) {
+        builder = builder.gpu(options);
+    }
     if with(AgentSource::Scrape) {
         builder = builder.scrape(given_targets(args, discovery.clone())).discover(discovery);
     }
     builder.start()
+}
+
+/// What the command line says of GPUs.
+fn gpu(args: &AgentArgs) -> Gpu {
+    let enabled = match args.gpu_required {
+        _ if args.without.contains(&AgentSource::Gpu) => GpuEnabled::Never,
+        true => GpuEnabled::Always,
+        false => GpuEnabled::Auto,
+    };
+    let (library, kernel_log) = (args.gpu_library.clone(), args.kernel_log.clone());
+    Gpu { enabled, library, kernel_log, compat: args.gpu_compat.clone() }
 }
 
 /// The targets of the command line, read as their policies say.

@@ -290,6 +290,18 @@ pub(crate) struct AgentArgs {
     /// Sources to leave out; may be given again.
     #[arg(long, value_enum, value_name = "SOURCE")]
     pub(crate) without: Vec<AgentSource>,
+    /// Whether a missing library of the GPU driver is a failure that is shown; without this GPUs are read as soon as it is there.
+    #[arg(long)]
+    pub(crate) gpu_required: bool,
+    /// The GPU driver's library: a path, or a name that the loader finds [default: libnvidia-ml.so.1].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gpu_library: Option<PathBuf>,
+    /// Names under which GPUs are shown besides Tidegate's own; may be given again.
+    #[arg(long, value_enum, value_name = "NAMES")]
+    pub(crate) gpu_compat: Vec<crate::config::GpuCompat>,
+    /// Kernel log that GPU errors are looked for in [default: /dev/kmsg below the root, where it may be read].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel_log: Option<PathBuf>,
     /// Between two scrapes of a metrics page.
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     pub(crate) scrape_every: Span,
@@ -318,6 +330,8 @@ pub(crate) enum AgentSource {
     Pods,
     /// Metrics pages.
     Scrape,
+    /// GPUs.
+    Gpu,
 }
 
 fn target(text: &str) -> Result<(tidegate_core::WorkloadId, String), String> {

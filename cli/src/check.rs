@@ -29,7 +29,9 @@ fn check_config(file: Option<&Path>) -> anyhow::Result<()> {
     let config = loaded.config;
     let managed = config.workloads.iter().filter(|w| w.process.is_some()).count();
     let watched = config.workloads.len() - managed;
-    for missing in crate::up::missing_commands(&config) {
+    for missing in
+        crate::up::missing_commands(&config).into_iter().chain(crate::gpus::missing_library(&config))
+    {
         output::say(&format!("{}: warning: on this machine, {missing}", loaded.path.display()))?;
     }
     output::say(&format!("{}: fine; {managed} workloads managed, {watched} watched", loaded.path.display()))

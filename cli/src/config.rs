@@ -7,6 +7,7 @@ mod yaml;
 
 pub(crate) use check::{ConfigError, Loaded, load};
 pub(crate) use file::{
-    CheckpointHook, Config, Elasticsearch, Gateway, Metrics, Pool, Process, Sink, Workload,
+    CheckpointHook, Config, Elasticsearch, Gateway, Gpu, GpuCompat, GpuEnabled, Metrics, Pool, Process, Sink,
+    Workload,
 };
 pub(crate) use find::{find, usual_places};

@@ -13,6 +13,7 @@ mod controller;
 mod ending;
 mod explain;
 mod forecast;
+mod gpus;
 mod keep;
 mod load;
 mod logs;

@@ -12,6 +12,9 @@ use tokio::task::JoinHandle;
 
 use super::container::volume::VolumeSource;
 use super::container::{ContainerPaths, ContainerSource};
+use super::gpu::source::GpuSource;
+use super::gpu::{GpuOptions, Gpus, Xids};
+use super::kernel_log::KernelLogSource;
 use super::latest::{Latest, LatestValues};
 use super::node::NodeSource;
 use super::node::filesystem::FilesystemSource;
@@ -45,6 +48,10 @@ pub struct Paces {
     pub container: Duration,
     /// Their pods' volumes, which change slowly.
     pub volume: Duration,
+    /// GPUs.
+    pub gpu: Duration,
+    /// The kernel log.
+    pub kernel_log: Duration,
 }
 
 impl Default for Paces {
@@ -57,6 +64,8 @@ impl Default for Paces {
             scrape: Duration::from_secs(5),
             container: Duration::from_secs(5),
             volume: Duration::from_secs(30),
+            gpu: Duration::from_secs(5),
+            kernel_log: Duration::from_secs(5),
         }
     }
 }
@@ -76,6 +85,7 @@ impl Agent {
             containers: None,
             pods: None,
             discovery: None,
+            gpus: None,
             limits: ScrapeLimits::default(),
             paces: Paces::default(),
             registry: Arc::new(Registry::new()),
@@ -91,6 +101,7 @@ pub struct AgentBuilder {
     containers: Option<ContainerPaths>,
     pods: Option<PodSources>,
     discovery: Option<watch::Receiver<Discovery>>,
+    gpus: Option<GpuOptions>,
     limits: ScrapeLimits,
     paces: Paces,
     registry: Arc<Registry>,
@@ -149,6 +160,13 @@ impl AgentBuilder {
         self
     }
 
+    /// Collects the GPUs, and their errors from the driver's events and the kernel log.
+    #[must_use]
+    pub fn gpu(mut self, options: GpuOptions) -> Self {
+        self.gpus = Some(options);
+        self
+    }
+
     /// Bounds on what one target may send.
     #[must_use]
     pub const fn scrape_limits(mut self, limits: ScrapeLimits) -> Self {
@@ -178,6 +196,7 @@ impl AgentBuilder {
             batches,
             latest: Arc::new(LatestValues::default()),
             board: Arc::new(StatusBoard::new(Arc::clone(&self.registry))),
+            gpus: watch::channel(None).0,
         };
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks { outlet: outlet.clone(), stopped: stopped.clone(), running: Vec::new() };
@@ -204,13 +223,17 @@ impl AgentBuilder {
             Some(discovery) => Some(joins.targets(self.targets, discovery, &mut tasks)),
             None => self.targets,
         };
+        let xids = Xids::default();
+        if let Some(options) = self.gpus {
+            tasks.start_gpus(options, joins.owners.clone(), paces, &xids);
+        }
         let mut tasks = tasks.running;
         if let Some(targets) = targets {
             let scraping = scrape(targets, self.limits, self.paces.scrape, outlet.clone(), stopped.clone());
             tasks.push(tokio::spawn(scraping));
         }
         tasks.push(tokio::spawn(watch_own(self.registry, joins.clone(), stopped)));
-        AgentHandle { outlet, joins, stop, tasks }
+        AgentHandle { outlet, joins, xids, stop, tasks }
     }
 }
 
@@ -231,6 +254,32 @@ impl Tasks {
     ) {
         let (outlet, stopped) = (self.outlet.clone(), self.stopped.clone());
         self.running.push(tokio::spawn(run_blocking(name, pace(every), make, outlet, stopped)));
+    }
+
+    fn start_gpus(
+        &mut self,
+        mut options: GpuOptions,
+        owners: watch::Receiver<Arc<Owners>>,
+        paces: Paces,
+        xids: &Xids,
+    ) {
+        options.owners.get_or_insert(owners);
+        if let Some(path) = options.kernel_log.clone() {
+            let (root, xids) = (options.root.clone(), xids.clone());
+            let make = move || KernelLogSource::new(path.clone(), root.clone(), xids.clone());
+            self.start(SourceName::KernelLog, paces.kernel_log, make);
+        }
+        let xids = xids.clone();
+        let make = move || GpuSource::new(options.clone(), xids.clone());
+        let (outlet, stopped) = (self.outlet.clone(), self.stopped.clone());
+        self.running.push(tokio::spawn(run(
+            SourceName::Gpu,
+            pace(paces.gpu),
+            make,
+            GpuSource::begin,
+            outlet,
+            stopped,
+        )));
     }
 }
 
@@ -284,6 +333,7 @@ async fn watch_own(registry: Arc<Registry>, joins: Joins, mut stop: watch::Recei
 pub struct AgentHandle {
     outlet: Outlet,
     joins: Joins,
+    xids: Xids,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -323,6 +373,18 @@ impl AgentHandle {
     #[must_use]
     pub fn owners(&self) -> watch::Receiver<Arc<Owners>> {
         self.joins.owners.clone()
+    }
+
+    /// The GPUs as last read; nothing while they cannot be read, and where there are none to read.
+    #[must_use]
+    pub fn gpus(&self) -> watch::Receiver<Option<Arc<Gpus>>> {
+        self.outlet.gpus.subscribe()
+    }
+
+    /// Every GPU error that was told of; it outlives the GPU.
+    #[must_use]
+    pub fn xids(&self) -> Xids {
+        self.xids.clone()
     }
 
     /// Stops every source; waits for each a bounded while.

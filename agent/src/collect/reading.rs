@@ -1,9 +1,11 @@
 //! What a source gives at one moment, and the closed sets of names that go with it. No I/O.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use tidegate_core::{Label, Sample, Signal, Subject, Timestamp, WorkloadId};
 
+use super::gpu::{GpuCause, Gpus};
 use crate::clock::Moment;
 
 /// The sources of signals. Each runs on its own.
@@ -25,11 +27,15 @@ pub enum SourceName {
     Pods,
     /// Devices that the kubelet gave to containers.
     Devices,
+    /// GPUs.
+    Gpu,
+    /// The kernel log.
+    KernelLog,
 }
 
 impl SourceName {
     /// Every source.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Node,
         Self::Filesystem,
         Self::Process,
@@ -38,6 +44,8 @@ impl SourceName {
         Self::Volume,
         Self::Pods,
         Self::Devices,
+        Self::Gpu,
+        Self::KernelLog,
     ];
 
     /// The value of the `source` label.
@@ -52,6 +60,8 @@ impl SourceName {
             Self::Volume => "volume",
             Self::Pods => "pods",
             Self::Devices => "devices",
+            Self::Gpu => "gpu",
+            Self::KernelLog => "kernel_log",
         }
     }
 }
@@ -99,10 +109,12 @@ pub enum Cause {
     AfterEof,
     /// The page has none of the metrics that the target's rules ask for.
     NothingKnown,
+    /// The GPU driver could not say.
+    Gpu(GpuCause),
 }
 
 impl Cause {
-    /// Every cause.
+    /// Every cause that is not of one source alone.
     pub const ALL: [Self; 20] = [
         Self::Unreadable,
         Self::Timeout,
@@ -150,6 +162,7 @@ impl Cause {
             Self::NoEof => "no_eof",
             Self::AfterEof => "after_eof",
             Self::NothingKnown => "nothing_known",
+            Self::Gpu(cause) => cause.as_str(),
         }
     }
 }
@@ -193,6 +206,12 @@ pub struct Reading {
     pub names: Names,
     /// Why nothing could be read, if so.
     pub failure: Option<Cause>,
+    /// What could not be read while the rest could, and how often.
+    pub causes: BTreeMap<Cause, u64>,
+    /// Whether what the source reads is not on this machine, and nobody said that it has to be.
+    pub absent: bool,
+    /// Of the GPU source: all that was read.
+    pub gpus: Option<Arc<Gpus>>,
 }
 
 impl Reading {
@@ -200,6 +219,12 @@ impl Reading {
     #[must_use]
     pub fn of(samples: Vec<Sample>) -> Self {
         Self { samples, ..Self::default() }
+    }
+
+    /// Nothing to read here.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self { absent: true, ..Self::default() }
     }
 
     /// A reading that failed as a whole.
@@ -262,8 +287,9 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let causes: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
-        assert_eq!(causes.len(), Cause::ALL.len());
+        let all: Vec<_> = Cause::ALL.into_iter().chain(GpuCause::ALL.map(Cause::Gpu)).collect();
+        let causes: BTreeSet<_> = all.iter().map(|cause| cause.as_str()).collect();
+        assert_eq!(causes.len(), all.len());
         let sources: BTreeSet<_> = SourceName::ALL.iter().map(|name| name.as_str()).collect();
         assert_eq!(sources.len(), SourceName::ALL.len());
     }

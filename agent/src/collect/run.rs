@@ -9,6 +9,7 @@ use tidegate_core::{Sample, Subject};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::gpu::Gpus;
 use super::latest::{Giver, LatestValues};
 use super::reading::{Batch, BlockingSource, Cause, Reading, SourceName};
 use super::status::StatusBoard;
@@ -32,12 +33,23 @@ pub struct Outlet {
     pub latest: Arc<LatestValues>,
     /// How the source fares.
     pub board: Arc<StatusBoard>,
+    /// The GPUs; nothing while they cannot be read.
+    pub gpus: watch::Sender<Option<Arc<Gpus>>>,
 }
 
 impl Outlet {
     fn publish(&self, source: SourceName, now: Moment, reading: Reading) {
+        if source == SourceName::Gpu {
+            self.gpus.send_replace(reading.gpus);
+        }
+        if reading.absent {
+            self.latest.clear(Giver::Source(source));
+            self.board.absent(source);
+            return;
+        }
         let took = clock::steady().saturating_sub(now.steady);
         self.board.read(source, now.at, took, reading.failure);
+        self.board.read_in_part(source, &reading.causes);
         let batch =
             Arc::new(Batch { source, at: now.at, samples: reading.samples, coverage: reading.coverage });
         let coverage = |sample: &Sample| match &sample.subject {
@@ -51,6 +63,9 @@ impl Outlet {
 
     fn lose(&self, source: SourceName, cause: Cause) {
         tracing::warn!(source = source.as_str(), cause = cause.as_str(), "source lost");
+        if source == SourceName::Gpu {
+            self.gpus.send_replace(None);
+        }
         self.latest.clear(Giver::Source(source));
         self.board.lost(source, cause);
     }

@@ -95,6 +95,22 @@ impl StatusBoard {
         self.tell_up(source, failure);
     }
 
+    /// Parts of a reading failed, this often each.
+    pub fn read_in_part(&self, source: SourceName, causes: &BTreeMap<Cause, u64>) {
+        for (cause, count) in causes {
+            let labels = [(Label::Source, source.as_str()), (Label::Cause, cause.as_str())];
+            #[expect(clippy::cast_precision_loss, reason = "bounded by what one reading asks for")]
+            self.registry.counter(Metric::SourceErrors, &labels).add(*count as f64);
+        }
+    }
+
+    /// What the source reads is not on this machine: it is as good as switched off.
+    pub fn absent(&self, source: SourceName) {
+        if self.lock().sources.remove(&source).is_some() {
+            self.registry.forget(Label::Source, source.as_str());
+        }
+    }
+
     /// A reading failed without an end of its own: overdue (`stuck`), or panicked.
     pub fn lost(&self, source: SourceName, cause: Cause) {
         let mut status = self.lock();

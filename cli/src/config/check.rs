@@ -184,6 +184,11 @@ fn semantic_faults(config: &Config) -> Vec<(String, String)> {
     if config.pool.is_some_and(|pool| pool.slots == 0) {
         faults.push(("/pool/slots".into(), "expected at least 1".into()));
     }
+    for (field, path) in [("library", &config.gpu.library), ("kernelLog", &config.gpu.kernel_log)] {
+        if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            faults.push((format!("/gpu/{field}"), "expected a path, got nothing".into()));
+        }
+    }
     if config.listen.is_some_and(|addr| !addr.ip().is_loopback())
         && (config.tls.is_none() || config.tokens.is_none())
     {
@@ -296,6 +301,8 @@ workloads:
         assert!(tokens.len() == 1 && tokens[0].2.contains("sees no tokens"), "{tokens:#?}");
         assert!(faults("listen: 0.0.0.0:80")[0].2.contains("tls"));
         assert!(faults("logs: {sink: elasticsearch}")[0].2.contains("logs.elasticsearch"));
+        assert!(faults("gpu: {library: ''}")[0].2.contains("expected a path"));
+        assert_eq!(faults("gpu: {enabled: maybe, compat: [dcgm, other], libary: x}").len(), 3);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Config {
     /// The pool that serving replicas and training workers share on this machine. Absent: no bound but the policies'.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pool: Option<Pool>,
+    /// GPUs of this machine.
+    pub(crate) gpu: Gpu,
     /// Where log lines go.
     pub(crate) logs: Logs,
     /// Workloads to watch, and to size where they have a `process`.
@@ -53,6 +55,44 @@ pub(crate) struct Tls {
 pub(crate) struct Pool {
     /// Replicas and workers that it holds together.
     pub(crate) slots: u32,
+}
+
+/// GPUs of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub(crate) struct Gpu {
+    /// Whether GPUs are read.
+    pub(crate) enabled: GpuEnabled,
+    /// The driver's library: a path, or a name that the loader finds. Default `libnvidia-ml.so.1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) library: Option<PathBuf>,
+    /// The kernel log, a device or a file of lines, that GPU errors (Xid) are looked for in. Default `/dev/kmsg` where it may be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kernel_log: Option<PathBuf>,
+    /// Names under which `/metrics` shows GPUs besides its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) compat: Vec<GpuCompat>,
+}
+
+/// Whether GPUs are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GpuEnabled {
+    /// As soon as the driver's library is there; nothing is said while it is not.
+    #[default]
+    Auto,
+    /// Always: a missing library is a failure that is shown.
+    Always,
+    /// Not at all, for machines where another exporter reads them.
+    Never,
+}
+
+/// Names of another exporter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GpuCompat {
+    /// Those of NVIDIA's `dcgm-exporter`, with its labels and units.
+    Dcgm,
 }
 
 /// Where log lines go.

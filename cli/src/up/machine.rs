@@ -26,7 +26,7 @@ use super::rivals::Rivals;
 use super::settings::{Setting, Settings};
 use crate::api::views::Event;
 use crate::board::Card;
-use crate::{clock, keep};
+use crate::{clock, gpus, keep};
 
 /// Events kept for a listener that is slow.
 const EVENTS_KEPT: usize = 1024;
@@ -92,7 +92,7 @@ impl Machine {
         }
         let registry = Arc::new(Registry::new());
         let (targets, scraped) = watch::channel(Vec::new());
-        let agent = start_agent(&managed, &registry, scraped, scrape_every(&settings));
+        let agent = start_agent(&managed, &registry, scraped, &settings);
         let latest = agent.latest_values();
         let collected = Arc::new(Collected::new(Arc::clone(&latest)));
         let brains: Vec<_> =
@@ -104,7 +104,8 @@ impl Machine {
         let control = Control::new(fleet, managed, Arc::clone(&collected) as _, settings.source, &state);
         Ok(Self {
             rivals: Mutex::new(rivals(&settings)),
-            exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR),
+            exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR)
+                .with_gpus(gpus::page(&settings.gpu, &agent, &host)),
             settings,
             started_at,
             host,
@@ -194,7 +195,7 @@ fn start_agent(
     managed: &BTreeMap<WorkloadId, Managed>,
     registry: &Arc<Registry>,
     scraped: watch::Receiver<Vec<ScrapeTarget>>,
-    scrape_every: Duration,
+    settings: &Settings,
 ) -> AgentHandle {
     let watched: Vec<_> =
         managed.iter().filter_map(|(id, one)| Some((id.clone(), one.target.as_ref()?.watch()))).collect();
@@ -206,9 +207,13 @@ fn start_agent(
         };
         watched.iter().map(group).collect()
     };
-    let paces = Paces { process: WORKLOADS_EVERY, scrape: scrape_every, ..Paces::default() };
+    let paces = Paces { process: WORKLOADS_EVERY, scrape: scrape_every(settings), ..Paces::default() };
     let root = PathBuf::from("/");
     let builder = Agent::builder().node(root.clone()).process(root, groups).scrape(scraped);
+    let builder = match gpus::options(&settings.gpu, PathBuf::from("/")) {
+        Some(options) => builder.gpu(options),
+        None => builder,
+    };
     builder.paces(paces).registry(Arc::clone(registry)).start()
 }
 

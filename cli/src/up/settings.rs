@@ -14,7 +14,7 @@ use tidegate_core::{Policy, WorkloadId};
 
 use crate::api::{Listen, TlsFiles};
 use crate::args::{Signals, UpArgs};
-use crate::config::{self, Config, Elasticsearch, Metrics, Process, Sink, Workload};
+use crate::config::{self, Config, Elasticsearch, Gpu, Metrics, Process, Sink, Workload};
 use crate::{Usage, check};
 
 use super::demo::Demo;
@@ -30,6 +30,7 @@ pub(super) struct Settings {
     pub(super) listen: Listen,
     pub(super) data: PathBuf,
     pub(super) slots: Option<u32>,
+    pub(super) gpu: Gpu,
     pub(super) workloads: Vec<Setting>,
     pub(super) logs: LogSetting,
     pub(super) files: Vec<PathBuf>,
@@ -106,6 +107,7 @@ impl Settings {
         Ok(Self {
             listen: listen(args, &config, &data)?,
             slots: config.pool.map(|pool| pool.slots),
+            gpu: config.gpu.clone(),
             workloads,
             logs: log_setting(args, &config)?,
             files: config.files.iter().flat_map(|files| files.paths.clone()).collect(),

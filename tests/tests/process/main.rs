@@ -11,6 +11,7 @@ mod demo;
 mod demo_faults;
 mod endings;
 mod forecasts;
+mod gpus;
 mod history;
 mod replicas;
 mod scraping;

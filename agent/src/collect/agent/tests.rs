@@ -17,6 +17,8 @@ const FAST: Paces = Paces {
     scrape: Duration::from_millis(50),
     container: Duration::from_millis(50),
     volume: Duration::from_millis(50),
+    gpu: Duration::from_millis(50),
+    kernel_log: Duration::from_millis(50),
 };
 
 /// Waits until `holds`, looking again after every batch or a short while.
@@ -77,6 +79,7 @@ fn outlet() -> Outlet {
         batches: broadcast::channel(BATCHES_MAX).0,
         latest: Arc::new(LatestValues::default()),
         board: Arc::new(StatusBoard::new(Arc::new(Registry::new()))),
+        gpus: watch::channel(None).0,
     }
 }
 

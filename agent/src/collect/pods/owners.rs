@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_core::WorkloadId;
+use tidegate_core::{Label, WorkloadId};
 
 use super::device;
 use super::messages::podresources::{ContainerResources, ListPodResourcesResponse};
@@ -35,6 +35,21 @@ pub struct Owner {
     pub part: f64,
 }
 
+impl Owner {
+    /// Labels of the metrics of what it has.
+    #[must_use]
+    pub fn names(&self) -> Vec<(Label, Box<str>)> {
+        let mut names: Vec<(Label, Box<str>)> = vec![
+            (Label::Namespace, self.namespace.as_str().into()),
+            (Label::Pod, self.pod.as_str().into()),
+            (Label::Container, self.container.as_str().into()),
+        ];
+        names.extend(self.pod_uid.as_ref().map(|uid| (Label::PodUid, uid.as_str().into())));
+        names.extend(self.workload.as_ref().map(|id| (Label::Workload, id.as_str().into())));
+        names
+    }
+}
+
 /// Who has which GPU.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Owners {
@@ -42,6 +57,12 @@ pub struct Owners {
 }
 
 impl Owners {
+    /// By device, as [`device::parse`] calls it.
+    #[must_use]
+    pub const fn new(by_device: BTreeMap<String, Vec<Owner>>) -> Self {
+        Self { by_device }
+    }
+
     /// By device, as [`device::parse`] calls it.
     #[must_use]
     pub const fn by_device(&self) -> &BTreeMap<String, Vec<Owner>> {
