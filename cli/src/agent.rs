@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use tempfile::TempDir;
 use tidegate_agent::collect::agent::Paces;
 use tidegate_agent::collect::container::ContainerPaths;
 use tidegate_agent::collect::pods::targets::Discovery;
@@ -17,11 +18,13 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
-use crate::api::{Backend, Denied, Listen, LogFilter, Refusal, SeriesQuery, TlsFiles};
+use crate::api::{
+    Asked, Backend, Denied, Listen, LogFilter, Refusal, Reviewer, SeriesQuery, TlsFiles, Verdict,
+};
 use crate::args::{AgentArgs, AgentSource};
 use crate::config::{Gpu, GpuEnabled};
 use crate::ending::{Signals, ended};
-use crate::{Usage, clock, controller, gpus, keep, output};
+use crate::{Usage, certificate, clock, controller, gpus, keep, output};
 
 /// A signal's value is shown for this long after it was read.
 const SHOWN_FOR: Duration = Duration::from_secs(30);
@@ -30,7 +33,9 @@ const SHOWN_FOR: Duration = Duration::from_secs(30);
 pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let node = args.node.clone().unwrap_or_else(keep::host_name);
-    let bound = listen(&args)?.bind().context("the metrics page cannot listen")?;
+    // The directory of a certificate of its own is kept until the end.
+    let (listen, _dir) = listen(&args, &node)?;
+    let bound = listen.bind().context("the metrics page cannot listen")?;
     let url = bound.url();
     let registry = Arc::new(Registry::new());
     let (settings, discovery) = watch::channel(Discovery::default());
@@ -76,15 +81,35 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listen(args: &AgentArgs) -> anyhow::Result<Listen> {
+/// Where the metrics page is. Beyond loopback nobody gets more than that page, unless a file of tokens says so.
+fn listen(args: &AgentArgs, node: &str) -> anyhow::Result<(Listen, Option<TempDir>)> {
     let addr = args.listen;
-    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
-    if !addr.ip().is_loopback() && (tls.is_none() || args.tokens.is_none()) {
-        let text = format!("{addr} is beyond loopback: that needs --tls-cert, --tls-key and --tokens");
+    let mut dir = None;
+    let mut tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
+    if args.self_signed {
+        let made = tempfile::tempdir_in(&args.scratch)
+            .with_context(|| format!("failed to make a directory in {}", args.scratch.display()))?;
+        tls = Some(certificate::own(&[node.to_owned(), "localhost".to_owned()], made.path())?);
+        dir = Some(made);
+    }
+    if !addr.ip().is_loopback() && tls.is_none() {
+        let text =
+            format!("{addr} is beyond loopback: that needs --tls-cert and --tls-key, or --self-signed");
         return Err(Usage(text).into());
     }
     let tokens = args.tokens.clone();
-    Ok(Listen { tls, tokens, ..Listen::loopback(addr, PathBuf::new()) })
+    let listen =
+        Listen { tls, tokens, reviewer: Some(Arc::new(Nobody)), ..Listen::loopback(addr, PathBuf::new()) };
+    Ok((listen, dir))
+}
+
+/// Knows no token.
+struct Nobody;
+
+impl Reviewer for Nobody {
+    fn review<'a>(&'a self, _: &'a str, _: Asked) -> futures::future::BoxFuture<'a, Verdict> {
+        Box::pin(std::future::ready(Verdict::Unknown))
+    }
 }
 
 async fn start(

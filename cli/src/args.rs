@@ -243,9 +243,9 @@ pub(crate) struct RestoreArgs {
     /// Also raises that still hold.
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only in this namespace [default: all].
+    /// Only in this namespace; may be given again [default: all].
     #[arg(long, short = 'n', value_name = "NAME")]
-    pub(crate) namespace: Option<String>,
+    pub(crate) namespace: Vec<String>,
     /// Only say what would be done.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -314,7 +314,13 @@ pub(crate) struct AgentArgs {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// File of bearer tokens; needed beyond loopback. `/metrics` itself needs none.
+    /// Directory for what is kept only as long as it runs.
+    #[arg(long, value_name = "DIR", default_value = "/tmp")]
+    pub(crate) scratch: PathBuf,
+    /// Make a certificate for as long as it runs, instead of one that is given.
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub(crate) self_signed: bool,
+    /// File of bearer tokens; `/metrics` itself needs none.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
 }
@@ -368,6 +374,12 @@ pub(crate) struct ControllerArgs {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Secret of the pod's namespace with certificate and key; made, and renewed at a start, where it is not there.
+    #[arg(long, value_name = "NAME", conflicts_with = "tls_cert")]
+    pub(crate) tls_secret: Option<String>,
+    /// Name that the certificate in that Secret is for; may be given again.
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    pub(crate) tls_name: Vec<String>,
     /// File of bearer tokens for the API, beside those that the API server knows.
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,

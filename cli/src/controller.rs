@@ -19,10 +19,10 @@ use tidegate_actuator::cluster::watch::Scope;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Listen, Reviewer};
+use crate::api::{Listen, Reviewer, TlsFiles};
 use crate::args::ControllerArgs;
 use crate::ending::{Signals, ended};
-use crate::{Usage, output};
+use crate::{Usage, certificate, output};
 use digests::DigestOptions;
 use hub::Hub;
 
@@ -32,11 +32,12 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let client = client(args.kubeconfig.as_deref()).await?;
     std::fs::create_dir_all(&args.data)
         .with_context(|| format!("failed to make the data directory {}", args.data.display()))?;
-    let bound = listen(&args, &client)?.bind().context("the API cannot listen")?;
+    let tls = tls(&args, &client).await?;
+    let bound = listen(&args, &client, tls.clone())?.bind().context("the API cannot listen")?;
     let url = bound.url();
     let digests = DigestOptions {
         addr: args.digests,
-        tls: digests::tls_files(args.tls_cert.clone(), args.tls_key.clone()),
+        tls,
         account: args.agent_account.clone(),
         audience: args.agent_audience.clone(),
     };
@@ -90,11 +91,24 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Cl
     kube::Client::try_from(config).context("the cluster cannot be reached as configured")
 }
 
-fn listen(args: &ControllerArgs, client: &kube::Client) -> anyhow::Result<Listen> {
+/// Certificate and key: those that are given, or those of the Secret.
+async fn tls(args: &ControllerArgs, client: &kube::Client) -> anyhow::Result<Option<TlsFiles>> {
+    if let Some((cert, key)) = args.tls_cert.clone().zip(args.tls_key.clone()) {
+        return Ok(Some(TlsFiles { cert, key }));
+    }
+    let Some(secret) = &args.tls_secret else { return Ok(None) };
+    let mut names = args.tls_name.clone();
+    // Whoever asks from the same pod or node.
+    names.extend(["localhost".to_owned(), "127.0.0.1".to_owned()]);
+    let namespace = lease_options(args, client).namespace;
+    certificate::shared(client, &namespace, secret, &names, &args.data).await.map(Some)
+}
+
+fn listen(args: &ControllerArgs, client: &kube::Client, tls: Option<TlsFiles>) -> anyhow::Result<Listen> {
     let addr = args.listen;
-    let tls = digests::tls_files(args.tls_cert.clone(), args.tls_key.clone());
     if !addr.ip().is_loopback() && tls.is_none() {
-        return Err(Usage(format!("{addr} is beyond loopback: that needs --tls-cert and --tls-key")).into());
+        let text = format!("{addr} is beyond loopback: that needs --tls-cert and --tls-key, or --tls-secret");
+        return Err(Usage(text).into());
     }
     let reviewer: Option<Arc<dyn Reviewer>> = Some(Arc::new(review::ByApiServer::new(client.clone())));
     // On loopback a file of tokens is made where there is none: alerts always need one.

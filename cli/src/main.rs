@@ -5,6 +5,7 @@ mod api;
 mod args;
 mod backtest;
 mod board;
+mod certificate;
 mod check;
 mod client;
 mod clock;

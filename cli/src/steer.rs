@@ -284,7 +284,13 @@ pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     let client = controller::client(args.kubeconfig.as_deref()).await?;
     let now = clock::now();
     let meant = |raise: &Raise| args.all || raise.is_over(now);
-    give_back(&client, args.namespace.as_deref(), meant, args.dry_run).await
+    if args.namespace.is_empty() {
+        return give_back(&client, None, meant, args.dry_run).await;
+    }
+    for namespace in &args.namespace {
+        give_back(&client, Some(namespace), meant, args.dry_run).await?;
+    }
+    Ok(())
 }
 
 async fn give_back(

@@ -1,7 +1,8 @@
 //! Telling the controller, every two seconds, what this node's pods say of each workload. The stream is opened anew when it
 //! breaks; the agent never waits for it, and keeps nothing for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,10 @@ const ON_THEIR_WAY_MAX: usize = 4;
 /// Before the stream is opened anew; doubled each time, up to the most.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How often the controllers' name is looked up.
+const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+/// Controllers that are told at once.
+const CONTROLLERS_MAX: usize = 8;
 /// Rules of one workload that are taken over; a policy has 64 at most.
 const RULES_MAX: usize = 64;
 /// The controller answers within this, or the connection is given up.
@@ -56,6 +61,10 @@ enum PushError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the token is none that a header can bear")]
     Token,
+    #[error("the controller's address is none")]
+    Address,
+    #[error("failed to find {host}")]
+    Resolve { host: String, source: std::io::Error },
     #[error("failed to reach the controller")]
     Connect(#[from] tonic::transport::Error),
     #[error("the controller refused the stream: {}", .0.message())]
@@ -70,7 +79,7 @@ impl PushError {
     const fn cause(&self) -> &'static str {
         match self {
             Self::Read { .. } | Self::Token => "token",
-            Self::Connect(_) => "unreachable",
+            Self::Address | Self::Resolve { .. } | Self::Connect(_) => "unreachable",
             Self::Refused(_) => "refused",
             Self::Ended => "ended",
             Self::Silent => "timeout",
@@ -78,7 +87,8 @@ impl PushError {
     }
 }
 
-/// Tells the controller until `stop`. What the controller says of how workloads are to be read is put into `settings`.
+/// Tells every controller that the address stands for, until `stop`: one leads, the others watch and learn. What they say of how
+/// workloads are to be read is put into `settings`.
 pub async fn push(
     options: DigestOptions,
     latest: Arc<LatestValues>,
@@ -86,28 +96,86 @@ pub async fn push(
     settings: watch::Sender<Discovery>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let shared = Shared { options, latest, registry, settings };
+    let shared = Arc::new(shared);
+    let mut streams: BTreeMap<SocketAddr, AbortOnDrop> = BTreeMap::new();
+    let mut ticks = tokio::time::interval(RESOLVE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = ticks.tick() => {}
+        }
+        match shared.addresses().await {
+            Ok(addresses) => {
+                // A name that stands for nobody for a moment ends no stream that works.
+                if !addresses.is_empty() {
+                    streams.retain(|address, _| addresses.contains(address));
+                }
+                for address in addresses {
+                    streams.entry(address).or_insert_with(|| {
+                        AbortOnDrop(tokio::spawn(keep_telling(Arc::clone(&shared), address)))
+                    });
+                }
+            }
+            Err(error) => shared.tell(&error),
+        }
+    }
+}
+
+/// Ends the task with itself.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the streams to all controllers share.
+struct Shared {
+    options: DigestOptions,
+    latest: Arc<LatestValues>,
+    registry: Arc<Registry>,
+    settings: watch::Sender<Discovery>,
+}
+
+impl Shared {
+    /// The addresses that the controllers' name stands for.
+    async fn addresses(&self) -> Result<BTreeSet<SocketAddr>, PushError> {
+        let (host, port) = self.host().ok_or(PushError::Address)?;
+        let found = tokio::net::lookup_host((host.as_str(), port))
+            .await
+            .map(|found| found.take(CONTROLLERS_MAX).collect());
+        found.map_err(|source| PushError::Resolve { host, source })
+    }
+
+    fn host(&self) -> Option<(String, u16)> {
+        let uri: http::Uri = self.options.url.parse().ok()?;
+        let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        Some((uri.host()?.trim_matches(['[', ']']).to_owned(), uri.port_u16().unwrap_or(usual)))
+    }
+
+    fn tell(&self, error: &PushError) {
+        self.registry.counter(Metric::DigestErrors, &[(Label::Cause, error.cause())]).inc();
+        tracing::warn!(error = error_chain(error), "digests do not reach the controller");
+    }
+}
+
+/// Keeps a stream to one controller.
+async fn keep_telling(shared: Arc<Shared>, address: SocketAddr) {
     let mut pause = PAUSE_FIRST;
     let mut sequence = 0;
     loop {
         let begun = clock::now().steady;
-        let pushing = stream(&options, &latest, &registry, &settings, &mut sequence);
-        let ended = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            ended = pushing => ended,
-        };
-        let Err(error) = ended;
-        registry.counter(Metric::DigestErrors, &[(Label::Cause, error.cause())]).inc();
-        tracing::warn!(error = error_chain(&error), "digests do not reach the controller");
+        let Err(error) = stream(&shared, address, &mut sequence).await;
+        shared.tell(&error);
         // A stream that held for a while had nothing wrong with it.
         if clock::now().steady.saturating_sub(begun) > PAUSE_MAX {
             pause = PAUSE_FIRST;
         }
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+        tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
@@ -124,13 +192,13 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 
 /// One stream; ends only by an error.
 async fn stream(
-    options: &DigestOptions,
-    latest: &LatestValues,
-    registry: &Registry,
-    settings: &watch::Sender<Discovery>,
+    shared: &Shared,
+    address: SocketAddr,
     sequence: &mut u64,
 ) -> Result<std::convert::Infallible, PushError> {
-    let mut client = DigestsClient::new(endpoint(options)?.connect().await?);
+    let Shared { options, latest, registry, settings } = shared;
+    let host = shared.host().ok_or(PushError::Address)?.0;
+    let mut client = DigestsClient::new(endpoint(options, &host, address)?.connect().await?);
     let (digests, waiting) = mpsc::channel(ON_THEIR_WAY_MAX);
     let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(waiting));
     if let Some(token) = token(options)? {
@@ -170,15 +238,18 @@ async fn stream(
     }
 }
 
-fn endpoint(options: &DigestOptions) -> Result<Endpoint, PushError> {
-    let endpoint = Endpoint::from_shared(options.url.clone())?
+/// By its address, but known by the name that its certificate is for.
+fn endpoint(options: &DigestOptions, host: &str, address: SocketAddr) -> Result<Endpoint, PushError> {
+    let scheme = options.url.split_once("://").map_or("http", |(scheme, _)| scheme);
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
         .connect_timeout(ANSWERS_WITHIN)
         .http2_keep_alive_interval(ANSWERS_WITHIN)
         .keep_alive_timeout(ANSWERS_WITHIN)
         .keep_alive_while_idle(true);
     let Some(path) = &options.ca_file else { return Ok(endpoint) };
     let pem = std::fs::read(path).map_err(|source| PushError::Read { path: path.clone(), source })?;
-    Ok(endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))?)
+    Ok(endpoint
+        .tls_config(ClientTlsConfig::new().domain_name(host).ca_certificate(Certificate::from_pem(pem)))?)
 }
 
 fn token(options: &DigestOptions) -> Result<Option<MetadataValue<Ascii>>, PushError> {

@@ -1,7 +1,6 @@
 //! The controller's end of the agents' streams: who may tell, what is taken in, and what all agents together say.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -273,8 +272,3 @@ pub(super) fn gather(hub: &Hub) {
 
 /// The last digests of all nodes.
 pub(super) type SharedBoard = Mutex<Board>;
-
-/// The certificate's files, where there are any.
-pub(super) fn tls_files(cert: Option<PathBuf>, key: Option<PathBuf>) -> Option<TlsFiles> {
-    cert.zip(key).map(|(cert, key)| TlsFiles { cert, key })
-}

@@ -1,0 +1,195 @@
+//! Certificates that Tidegate makes for itself, where nobody gives it any: an authority of its own in a Secret that all replicas of the
+//! controller share, and what agents trust it by in a ConfigMap; or one for a metrics page alone, kept nowhere.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::json;
+use tidegate_actuator::cluster::apply::MANAGER;
+use tidegate_core::Timestamp;
+
+use crate::api::TlsFiles;
+use crate::clock;
+
+/// A certificate is good for so long, and replaced at a start when less than the second is left.
+const GOOD_FOR: Duration = Duration::from_secs(730 * 86_400);
+const REPLACED_BELOW: Duration = Duration::from_secs(90 * 86_400);
+/// Annotation of the Secret: until when its certificate is good.
+const GOOD_UNTIL: &str = "tidegate.io/good-until";
+/// Annotation of the Secret: for which names.
+const NAMES: &str = "tidegate.io/names";
+/// ConfigMap with what agents trust.
+const CA_CONFIG_MAP: &str = "tidegate-ca";
+/// Two replicas that start at once both try to write; one is refused, and reads what the other wrote.
+const TRIES: usize = 5;
+
+/// An authority, and a certificate that it signed; all PEM.
+struct Made {
+    authority: String,
+    certificate: String,
+    key: String,
+    until: Timestamp,
+}
+
+fn make(names: &[String]) -> anyhow::Result<Made> {
+    let now = clock::now();
+    let until = now + GOOD_FOR;
+    let date = |at: Timestamp| -> anyhow::Result<_> {
+        let at = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.as_millis())?);
+        Ok(at.into())
+    };
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "Tidegate");
+    // Clocks differ between nodes.
+    (authority.not_before, authority.not_after) =
+        (date(now.before(Duration::from_secs(86_400)))?, date(until)?);
+    let authority_key = KeyPair::generate()?;
+    let pem = authority.self_signed(&authority_key)?.pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let mut own = CertificateParams::new(names.to_vec())?;
+    own.distinguished_name.push(DnType::CommonName, names.first().map_or("tidegate", String::as_str));
+    (own.not_before, own.not_after) = (date(now.before(Duration::from_secs(86_400)))?, date(until)?);
+    let key = KeyPair::generate()?;
+    let certificate = own.signed_by(&key, &issuer)?.pem();
+    // The authority's key is dropped here: it signs nothing else, ever.
+    Ok(Made { authority: pem, certificate, key: key.serialize_pem(), until })
+}
+
+/// A certificate for these names, kept in `dir` alone, for as long as the program runs.
+pub(crate) fn own(names: &[String], dir: &Path) -> anyhow::Result<TlsFiles> {
+    let made = make(names).context("failed to make a certificate")?;
+    write(dir, &made.certificate, &made.key)
+}
+
+fn write(dir: &Path, certificate: &str, key: &str) -> anyhow::Result<TlsFiles> {
+    let files = TlsFiles { cert: dir.join("tls.crt"), key: dir.join("tls.key") };
+    let put = |path: &Path, text: &str| -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())
+    };
+    let failed = || format!("failed to write a certificate to {}", dir.display());
+    put(&files.cert, certificate).with_context(failed)?;
+    put(&files.key, key).with_context(failed)?;
+    Ok(files)
+}
+
+/// The certificate in a Secret, made where there is none, none for these names, or one that is about to end; what agents trust it by
+/// is published.
+pub(crate) async fn shared(
+    client: &Client,
+    namespace: &str,
+    secret: &str,
+    names: &[String],
+    dir: &Path,
+) -> anyhow::Result<TlsFiles> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let at = || format!("Secret {namespace}/{secret}");
+    for _ in 0..TRIES {
+        let found = secrets.get_opt(secret).await.with_context(at)?;
+        if let Some([authority, certificate, key]) = found.as_ref().and_then(|found| sound(found, names)) {
+            publish(client, namespace, &authority).await?;
+            return write(dir, &certificate, &key);
+        }
+        let made = make(names).context("failed to make a certificate")?;
+        let object = object(secret, names, &made, found.as_ref());
+        let written = match found {
+            None => secrets.create(&PostParams::default(), &object).await,
+            Some(_) => secrets.replace(secret, &PostParams::default(), &object).await,
+        };
+        match written {
+            // Read again, so that all replicas go on from the same.
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error).with_context(at),
+        }
+    }
+    anyhow::bail!("{}: others write it again and again", at())
+}
+
+fn object(name: &str, names: &[String], made: &Made, found: Option<&Secret>) -> Secret {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let annotations = [(GOOD_UNTIL.to_owned(), made.until.to_string()), (NAMES.to_owned(), names.join(","))];
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            annotations: Some(annotations.into()),
+            resource_version: found.and_then(ResourceExt::resource_version),
+            ..ObjectMeta::default()
+        },
+        type_: Some("kubernetes.io/tls".to_owned()),
+        data: Some(
+            [
+                ("ca.crt".to_owned(), bytes(&made.authority)),
+                ("tls.crt".to_owned(), bytes(&made.certificate)),
+                ("tls.key".to_owned(), bytes(&made.key)),
+            ]
+            .into(),
+        ),
+        ..Secret::default()
+    }
+}
+
+/// Authority, certificate and key of a Secret that can be used. One without our annotations is the user's own: it is used as it is.
+fn sound(secret: &Secret, names: &[String]) -> Option<[String; 3]> {
+    let data = secret.data.as_ref()?;
+    let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
+    let parts = [text("ca.crt")?, text("tls.crt")?, text("tls.key")?];
+    let annotations = secret.annotations();
+    let Some(until) = annotations.get(GOOD_UNTIL) else { return Some(parts) };
+    let until: Timestamp = until.parse().ok()?;
+    let fits = annotations.get(NAMES).is_some_and(|known| *known == names.join(","));
+    (fits && until.since(clock::now()) >= REPLACED_BELOW).then_some(parts)
+}
+
+async fn publish(client: &Client, namespace: &str, authority: &str) -> anyhow::Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let body = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": CA_CONFIG_MAP},
+        "data": {"ca.crt": authority},
+    });
+    let patched = maps.patch(CA_CONFIG_MAP, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body)).await;
+    patched.map(drop).with_context(|| format!("ConfigMap {namespace}/{CA_CONFIG_MAP}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Vec<String> {
+        vec!["tidegate-controller.tidegate.svc".to_owned(), "127.0.0.1".to_owned()]
+    }
+
+    #[test]
+    fn a_made_certificate_serves() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = own(&names(), dir.path()).unwrap();
+        assert!(crate::api::tls_config(&files).is_ok());
+        let mode = std::os::unix::fs::PermissionsExt::mode(&files.key.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o077, 0, "a key is for its owner alone");
+    }
+
+    #[test]
+    fn a_secret_is_used_until_it_is_about_to_end_or_is_for_other_names() {
+        let made = make(&names()).unwrap();
+        let secret = object("tidegate-tls", &names(), &made, None);
+        assert!(sound(&secret, &names()).is_some());
+        assert!(sound(&secret, &["other".to_owned()]).is_none());
+        let soon = Made { until: clock::now() + Duration::from_secs(86_400), ..made };
+        assert!(sound(&object("tidegate-tls", &names(), &soon, None), &names()).is_none());
+        let mut users = secret;
+        users.metadata.annotations = None;
+        assert!(sound(&users, &["other".to_owned()]).is_some(), "whoever brings one knows why");
+        users.data = None;
+        assert!(sound(&users, &names()).is_none());
+    }
+}
