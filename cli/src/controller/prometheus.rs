@@ -50,8 +50,9 @@ pub(super) struct Question {
 impl Server {
     /// As the command line says.
     pub(super) fn new(args: &ControllerArgs) -> anyhow::Result<Self> {
-        let mut builder =
-            reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let options =
+            || reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let mut builder = options();
         if let Some(path) = &args.prometheus_ca_file {
             let wrong = |error: String| Usage(format!("--prometheus-ca-file {}: {error}", path.display()));
             let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
@@ -62,10 +63,18 @@ impl Server {
         if let Some(url) = &args.prometheus {
             url::Url::parse(url).map_err(|error| Usage(format!("--prometheus {url}: {error}")))?;
         }
+        let http = builder.build().or_else(|error| {
+            // An image without certificates can still speak http, which is what most clusters do within themselves.
+            tracing::warn!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "no server is trusted over https"
+            );
+            options().tls_certs_only([]).build()
+        });
         Ok(Self {
             url: args.prometheus.clone(),
             token_file: args.prometheus_token_file.clone(),
-            http: builder.build().context("failed to make an HTTP client")?,
+            http: http.context("failed to make an HTTP client")?,
         })
     }
 

@@ -1,0 +1,245 @@
+//! The chart on a real node: its image, its identities, and pods that the controller asks for and the kubelet runs.
+
+use std::fs;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tidegate_actuator::crds::{ServingPolicy, definitions};
+use tidegate_core::{Metric, Signal};
+use tidegate_tests::images::{Images, local};
+use tidegate_tests::repository::root;
+use tidegate_tests::servers::kubernetes::{ControlPlane, LiveNode, Options, pause};
+use tidegate_tests::servers::{binary, free_port, https};
+use tidegate_tests::waiting;
+
+const SOON: Duration = Duration::from_secs(120);
+/// What the distroless base has, too: glibc, libgcc, certificates; no shell.
+const RUNTIME_PACKAGES: [&str; 3] = ["ca-certificates", "libc6", "libgcc-s1"];
+const NAMESPACE: &str = "tidegate";
+
+fn object<K: DeserializeOwned>(manifest: Value) -> K {
+    serde_json::from_value(manifest).expect("the manifest has the right types")
+}
+
+/// Tidegate's image from the repository's Dockerfile, and one of a program that does nothing.
+fn images(node: &LiveNode) {
+    let images = Images::new();
+    images.from_packages("runtime", &RUNTIME_PACKAGES, &[], &[]);
+    let context = images.folder("context");
+    fs::copy(binary(), context.join("tidegate")).expect("the binary was built");
+    let runtime = format!("RUNTIME={}", local("runtime"));
+    images.build("tidegate", &context, &["--target", "prebuilt", "--build-arg", &runtime]);
+    node.import(&images, "tidegate");
+    images.from_program("idle", &pause());
+    node.import(&images, "idle");
+}
+
+struct Ports {
+    api: u16,
+    digests: u16,
+    metrics: u16,
+}
+
+/// Installs the chart for a node without a network for pods: all in the node's.
+fn install(control_plane: &ControlPlane, ports: &Ports) {
+    let chart = root().join("deploy/helm/tidegate").display().to_string();
+    let image = local("tidegate");
+    let values = [
+        format!("image.repository={image}"),
+        "image.tag=latest".into(),
+        "image.pullPolicy=Never".into(),
+        "apiServer.host=127.0.0.1".into(),
+        format!("apiServer.port={}", control_plane.port()),
+        format!("ports.api={},ports.digests={},ports.metrics={}", ports.api, ports.digests, ports.metrics),
+        "controller.replicas=1,controller.hostNetwork=true".into(),
+        "agent.hostNetwork=true,restore.hostNetwork=true".into(),
+        format!("agent.controllerUrl=https://127.0.0.1:{}", ports.digests),
+        // The root of a test machine is no shared mount.
+        "agent.priorityClassName=,agent.mountPropagation=None".into(),
+    ];
+    let mut arguments = vec!["install", "tidegate", &chart, "--namespace", NAMESPACE, "--skip-crds"];
+    arguments.extend(values.iter().flat_map(|value| ["--set", value.as_str()]));
+    let output = control_plane.helm(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+async fn teach(client: &Client) {
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    for definition in definitions() {
+        crds.create(&PostParams::default(), &definition).await.expect("the definition is right");
+    }
+    waiting::until("the policies' kind to be served", SOON, async || {
+        Api::<ServingPolicy>::all(client.clone()).list(&ListParams::default()).await.ok().map(drop)
+    })
+    .await;
+}
+
+/// What Tidegate's pods have logged, for the message of a wait that was in vain.
+fn logs() -> String {
+    let mut text = String::new();
+    let pods = fs::read_dir("/var/log/pods").into_iter().flatten().flatten();
+    for pod in pods.filter(|pod| pod.file_name().to_string_lossy().starts_with("tidegate_")) {
+        let containers = fs::read_dir(pod.path()).into_iter().flatten().flatten();
+        for log in
+            containers.flat_map(|container| fs::read_dir(container.path()).into_iter().flatten().flatten())
+        {
+            let lines = fs::read_to_string(log.path()).unwrap_or_default();
+            let last = lines.lines().rev().take(30).collect::<Vec<_>>();
+            let last: Vec<_> = last.into_iter().rev().collect();
+            text += &format!("\n--- {}\n{}", log.path().display(), last.join("\n"));
+        }
+    }
+    text
+}
+
+async fn wait<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    match waiting::within(SOON, probe).await {
+        Some(value) => value,
+        None => panic!("waited in vain for {what}{}", logs()),
+    }
+}
+
+async fn ready(client: &Client) {
+    let controllers = Api::<StatefulSet>::namespaced(client.clone(), NAMESPACE);
+    wait("a ready controller", async || {
+        let status = controllers.get("tidegate-controller").await.ok()?.status?;
+        (status.ready_replicas == Some(1)).then_some(())
+    })
+    .await;
+    let agents = Api::<DaemonSet>::namespaced(client.clone(), NAMESPACE);
+    wait("a ready agent", async || {
+        let status = agents.get("tidegate-agent").await.ok()?.status?;
+        (status.number_ready == 1).then_some(())
+    })
+    .await;
+}
+
+/// A value on a page of metrics, of the first series that bears this text.
+fn value(page: &str, name: &str, with: &str) -> Option<f64> {
+    let mut lines = page.lines().filter(|line| line.starts_with(name) && line.contains(with));
+    lines.next()?.rsplit(' ').next()?.parse().ok()
+}
+
+async fn agents_page(port: u16) -> Option<String> {
+    // The certificate is the agent's own, made for this run.
+    let client = reqwest::Client::builder().no_proxy().danger_accept_invalid_certs(true).build().ok()?;
+    let answer = client.get(format!("https://127.0.0.1:{port}/metrics")).send().await.ok()?;
+    answer.text().await.ok()
+}
+
+async fn controllers_page(client: &Client, port: u16) -> Option<String> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
+    let authority = maps.get("tidegate-ca").await.ok()?.data?.remove("ca.crt")?;
+    let answer =
+        https(authority.as_bytes()).get(format!("https://127.0.0.1:{port}/metrics")).send().await.ok()?;
+    answer.text().await.ok()
+}
+
+#[tokio::test]
+async fn the_chart_runs_with_its_own_identities_and_the_kubelet_runs_what_the_controller_asks_for() {
+    let control_plane = ControlPlane::start(&Options::default()).await;
+    let node = LiveNode::start(&control_plane).await;
+    images(&node);
+    let client = control_plane.client();
+    teach(&client).await;
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
+    namespaces.create(&PostParams::default(), &namespace).await.expect("it is new");
+    let ports = Ports { api: free_port(), digests: free_port(), metrics: free_port() };
+    install(&control_plane, &ports);
+    ready(&client).await;
+
+    // By its own token, over TLS, the agent tells the controller.
+    wait("digests", async || {
+        let page = controllers_page(&client, ports.api).await?;
+        value(&page, Metric::DigestsReceived.family().name, "").filter(|count| *count > 1.0)
+    })
+    .await;
+    // It sees the machine, and the node's containers with the names of their pods.
+    wait("containers by the names of their pods", async || {
+        let page = agents_page(ports.metrics).await?;
+        value(&page, Signal::MemoryTotalBytes.metric_name(), "").filter(|bytes| *bytes > 1e8)?;
+        page.contains("pod=\"tidegate-controller-0\"").then_some(())
+    })
+    .await;
+
+    let deployment = object::<Deployment>(json!({
+        "metadata": { "name": "idle" },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": { "app": "idle" } },
+            "template": {
+                "metadata": { "labels": { "app": "idle" } },
+                "spec": { "hostNetwork": true, "terminationGracePeriodSeconds": 2, "containers": [{
+                    "name": "idle", "image": format!("{}:latest", local("idle")), "imagePullPolicy": "Never",
+                }] },
+            },
+        },
+    }));
+    let deployments = Api::<Deployment>::default_namespaced(client.clone());
+    deployments.create(&PostParams::default(), &deployment).await.expect("it is right");
+    let policy = object::<ServingPolicy>(json!({
+        "apiVersion": "tidegate.io/v1alpha1", "kind": "ServingPolicy", "metadata": { "name": "idle" },
+        "spec": {
+            "target": { "kind": "Deployment", "name": "idle" }, "mode": "active",
+            "replicas": { "min": 3, "max": 5 }, "slo": { "latency": "1s", "target": 0.99 },
+        },
+    }));
+    let policies = Api::<ServingPolicy>::default_namespaced(client.clone());
+    policies.create(&PostParams::default(), &policy).await.expect("it is right");
+    wait("three pods that the kubelet runs", async || {
+        let status = deployments.get("idle").await.ok()?.status?;
+        (status.ready_replicas == Some(3)).then_some(())
+    })
+    .await;
+    wait("a status that says so", async || {
+        let status = policies.get("idle").await.ok()?.status?;
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+        (ready.status == "True" && status.replicas?.ready == 3).then_some(())
+    })
+    .await;
+    restored(&client).await;
+    uninstalled(&control_plane, &client).await;
+}
+
+/// The job that gives floors back runs, as its own identity.
+async fn restored(client: &Client) {
+    let cron = Api::<CronJob>::namespaced(client.clone(), NAMESPACE);
+    let template = cron.get("tidegate-restore").await.expect("the chart has it").spec;
+    let job =
+        object::<Job>(json!({ "metadata": { "name": "restore-now" }, "spec": template.job_template.spec }));
+    let jobs = Api::<Job>::namespaced(client.clone(), NAMESPACE);
+    jobs.create(&PostParams::default(), &job).await.expect("it is right");
+    wait("the job that gives floors back", async || {
+        let status = jobs.get("restore-now").await.ok()?.status?;
+        (status.succeeded == Some(1)).then_some(())
+    })
+    .await;
+}
+
+/// Nothing of it is left but the kinds and the policies, which are the user's; and what it sized runs on.
+async fn uninstalled(control_plane: &ControlPlane, client: &Client) {
+    let output = control_plane.helm(&["uninstall", "tidegate", "--namespace", NAMESPACE]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+    wait("the end of its pods", async || {
+        let left = pods
+            .list(&ListParams::default().labels("app.kubernetes.io/component in (controller, agent)"))
+            .await
+            .ok()?;
+        left.items.is_empty().then_some(())
+    })
+    .await;
+    let deployments = Api::<Deployment>::default_namespaced(client.clone());
+    let status = deployments.get("idle").await.expect("it is there").status.expect("it has one");
+    assert_eq!(status.ready_replicas, Some(3));
+    let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+    deployments.patch("idle", &PatchParams::default(), &none).await.expect("it is there");
+}
