@@ -85,7 +85,7 @@ async fn teach(client: &Client) {
 fn logs() -> String {
     let mut text = String::new();
     let pods = fs::read_dir("/var/log/pods").into_iter().flatten().flatten();
-    for pod in pods.filter(|pod| pod.file_name().to_string_lossy().starts_with("tidegate_")) {
+    for pod in pods.filter(|pod| pod.file_name().to_string_lossy().starts_with(&format!("{NAMESPACE}_"))) {
         let containers = fs::read_dir(pod.path()).into_iter().flatten().flatten();
         for log in
             containers.flat_map(|container| fs::read_dir(container.path()).into_iter().flatten().flatten())
