@@ -12,10 +12,12 @@ use tokio::sync::{broadcast, watch};
 
 /// Ray gathers its metrics once a second here, and a busy machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Within this many seconds a request is in time; all runtimes have a bucket that ends there.
-const LIMIT_S: f64 = 1.0;
-/// Longer than that by what a busy machine may add to a request that is to be in time.
-const LATE_S: f64 = 2.0;
+/// So many readings without an answer, five times as long as Ray takes to tell one, and all are told.
+const REST: u32 = 10;
+/// Within this many seconds a request is in time, also on a busy machine; all runtimes have a bucket that ends there.
+const LIMIT_S: f64 = 5.0;
+/// What is late takes this long.
+const LATE_S: f64 = 6.0;
 
 /// The agent at work on one runtime, and the sums over time of the rates that it told.
 struct Watch<'a> {
@@ -24,6 +26,8 @@ struct Watch<'a> {
     batches: broadcast::Receiver<Arc<Batch>>,
     _targets: watch::Sender<Vec<ScrapeTarget>>,
     before: Option<Timestamp>,
+    /// Readings in a row in which nothing was answered.
+    at_rest: u32,
     sums: BTreeMap<Signal, f64>,
     last: BTreeMap<Signal, f64>,
 }
@@ -44,7 +48,7 @@ impl<'a> Watch<'a> {
         let agent = Agent::builder().scrape(list).paces(paces).start();
         let batches = agent.subscribe();
         let (sums, last) = (BTreeMap::new(), BTreeMap::new());
-        Self { runtime, agent, batches, _targets: targets, before: None, sums, last }
+        Self { runtime, agent, batches, _targets: targets, before: None, at_rest: 0, sums, last }
     }
 
     /// Takes in batches until `holds`.
@@ -66,6 +70,8 @@ impl<'a> Watch<'a> {
         let seconds =
             self.before.replace(batch.at).map_or(0.0, |before| batch.at.since(before).as_secs_f64());
         self.last = batch.samples.iter().map(|sample| (sample.signal, sample.value)).collect();
+        let is_at_rest = self.last.get(&Signal::CompletionsPerSecond) == Some(&0.0);
+        self.at_rest = if is_at_rest { self.at_rest + 1 } else { 0 };
         for (signal, value) in &self.last {
             *self.sums.entry(*signal).or_default() += value * seconds;
         }
@@ -73,8 +79,9 @@ impl<'a> Watch<'a> {
 
     /// Waits until what was sent before is told and over, and begins to sum anew.
     async fn settle(&mut self) {
-        self.until("completions", |seen| seen.last.get(&Signal::CompletionsPerSecond) == Some(&0.0)).await;
+        self.until("rest", |seen| seen.at_rest >= REST).await;
         self.sums.clear();
+        self.at_rest = 0;
     }
 
     /// Waits until `count` events of a rate have been told, and not one more.

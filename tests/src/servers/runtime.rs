@@ -50,8 +50,9 @@ impl Runtime {
         if is_ray {
             command.arg(metrics_port.to_string()).arg(dir.path());
         }
-        // It would tell its maker of each start.
-        command.env("RAY_USAGE_STATS_ENABLED", "0").env("PYTHONDONTWRITEBYTECODE", "1");
+        // It would tell its maker of each start, and leave a token in the home directory.
+        command.env("RAY_USAGE_STATS_ENABLED", "0").env("RAY_AUTH_MODE", "disabled");
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
         let runtime = Self {
             _program: Program::start(app, &mut command, dir.path()),
             _dir: dir,
