@@ -227,6 +227,9 @@ impl Signal {
         match (self, self.unit()) {
             // Every worker counts the steps that it took part in, and tells the loss of all.
             (Self::StepsPerSecond | Self::Loss | Self::StepSeconds, _) | (_, Unit::Ratio) => Across::Mean,
+            (Self::LatencyMean | Self::PerTokenMean | Self::QueueWaitMean | Self::BatchSizeMean, _) => {
+                Across::Mean
+            }
             (_, Unit::Seconds) => Across::Worst,
             _ => Across::Sum,
         }
@@ -260,6 +263,17 @@ impl Signal {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn what_adds_up_over_replicas_adds_up_over_nodes_and_means_do_not() {
+        for signal in Signal::ALL.iter().filter(|signal| signal.is_sum_over_replicas()) {
+            assert_eq!(signal.across(), Across::Sum, "{}", signal.name());
+        }
+        for signal in Signal::ALL.iter().filter(|signal| signal.name().contains("_mean")) {
+            assert_eq!(signal.across(), Across::Mean, "{}", signal.name());
+        }
+        assert_eq!(Signal::PerTokenP95.across(), Across::Worst);
+    }
 
     #[test]
     fn names_are_unique_and_found_again() {
