@@ -3,7 +3,7 @@
 mod check;
 mod file;
 mod find;
-mod yaml;
+pub(crate) mod yaml;
 
 pub(crate) use check::{ConfigError, Loaded, load};
 pub(crate) use file::{

@@ -13,7 +13,10 @@ use crate::ids::Role;
 use crate::time::Span;
 use crate::units::Ratio;
 
-pub use mapping::{SignalHow, SignalRule};
+pub use mapping::{
+    FIRST_TOKEN, How, INTER_TOKEN, LATENCY, OfHistogram, PER_TOKEN, Quantiles, RuleError, SignalRule,
+    of_histogram, quantiles_of,
+};
 pub use rules::{Check, Problem, REPLICAS_LIMIT, Rule};
 
 /// Whether plans are put into effect.

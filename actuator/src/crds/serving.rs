@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidegate_core::policy::{Check, Problem, Rule, SignalRule};
+use tidegate_core::policy::{Check, How, Problem, Rule, SignalRule, of_histogram, quantiles_of};
 
 use super::conditions;
 use super::schema::{Column, definition as define, immutable, validations};
@@ -172,7 +172,52 @@ impl ServingPolicySpec {
             }),
             cel: "self.replicas.min > 0 || (has(self.demand) && has(self.demand.prometheus))",
         },
+        Rule {
+            path: "demand/signals/*/per",
+            text: "is needed by `counter_ratio`, and only there",
+            check: Check::Each(|spec| {
+                spec.signals(|rule| rule.per.is_some() == (rule.how == How::CounterRatio))
+            }),
+            cel: "!has(self.demand) || !has(self.demand.signals) || \
+                  self.demand.signals.all(rule, has(rule.per) == (rule.how == 'counter_ratio'))",
+        },
+        Rule {
+            path: "demand/signals/*/adds",
+            text: "is only for a sum of gauges or a rate of counters",
+            check: Check::Each(|spec| {
+                spec.signals(|rule| !rule.adds || matches!(rule.how, How::GaugeSum | How::CounterRate))
+            }),
+            cel: "!has(self.demand) || !has(self.demand.signals) || self.demand.signals.all(rule, \
+                  !has(rule.adds) || !rule.adds || rule.how in ['gauge_sum', 'counter_rate'])",
+        },
+        Rule {
+            path: "demand/signals/*/scale",
+            text: "must be above zero",
+            check: Check::Each(|spec| spec.signals(|rule| rule.scale.is_finite() && rule.scale > 0.0)),
+            cel: "!has(self.demand) || !has(self.demand.signals) || \
+                  self.demand.signals.all(rule, rule.scale > 0.0)",
+        },
+        Rule {
+            path: "demand/signals/*/how",
+            text: "must be `histogram` for a quantile, and only for what a histogram gives",
+            check: Check::Each(|spec| {
+                spec.signals(|rule| match rule.how {
+                    How::Histogram => of_histogram(rule.signal).is_some(),
+                    _ => quantiles_of(rule.signal).is_none(),
+                })
+            }),
+            cel: "!has(self.demand) || !has(self.demand.signals) || self.demand.signals.all(rule, \
+                  rule.how == 'histogram' ? rule.signal.matches('_p(50|95|99)_seconds$') || rule.signal in [\
+                  'step_seconds', 'latency_mean_seconds', 'time_per_output_token_mean_seconds', 'queue_wait_mean_seconds', \
+                  'batch_size_mean', 'requests_per_second', 'completions_per_second', 'errors_per_second', 'steps_per_second', \
+                  'prompt_tokens_per_second', 'output_tokens_per_second'] : !rule.signal.matches('_p(50|95|99)_seconds$'))",
+        },
     ];
+
+    /// Whether each of the mapping rules keeps something.
+    fn signals(&self, kept: impl Fn(&SignalRule) -> bool) -> Vec<bool> {
+        self.demand.iter().flat_map(|demand| &demand.signals).map(kept).collect()
+    }
 
     /// Everything that the types alone cannot rule out. The API server refuses the same, where its definition is this one.
     #[must_use]

@@ -133,7 +133,10 @@ fn everything_that_can_be_said_is_read_as_it_is_written() {
         "act": { "via": "hpa_floor" },
         "demand": {
             "prometheus": { "url": "http://prometheus:9090", "query": "sum(rate(x[1m]))", "unit": "req/min" },
-            "signals": [{ "family": "q", "match": { "a": "b" }, "signal": "queued_requests", "how": "gauge_sum" }],
+            "signals": [{
+                "family": "q", "match": { "a": "b" }, "except": { "c": "d" }, "signal": "latency_mean_seconds",
+                "how": "counter_ratio", "per": "n", "scale": 0.001,
+            }],
         },
         "pool": "a100",
         "gpusPerReplica": 2,

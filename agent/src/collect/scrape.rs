@@ -23,7 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use page::ScrapeLimits;
-pub use rules::{How, RuleError, Runtime, SignalRule, catalogue};
+pub use rules::{Runtime, catalogue};
+pub use tidegate_core::policy::{How, RuleError, SignalRule};
 
 use crate::clock::Moment;
 use crate::collect::reading::{Cause, Reading};

@@ -1,7 +1,7 @@
 //! Telling the controller, every two seconds, what this node's pods say of each workload. The stream is opened anew when it
 //! breaks; the agent never waits for it, and keeps nothing for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -279,23 +279,18 @@ fn adopt(known: &mut Discovery, told: &v1::Settings) -> bool {
 }
 
 fn rule(told: &v1::Rule) -> Option<SignalRule> {
-    let how = match told.how.as_str() {
-        "gauge_sum" => How::GaugeSum,
-        "gauge_mean" => How::GaugeMean,
-        "counter_rate" => How::CounterRate,
-        _ => return None,
+    let labels = |told: &HashMap<String, String>| {
+        told.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>()
     };
-    let labels = told.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let signal = Signal::from_name(&told.signal)?;
     let rule = SignalRule {
         family: told.family.clone(),
-        labels,
-        except: BTreeMap::new(),
-        signal,
-        how,
-        per: None,
-        scale: 1.0,
-        adds: false,
+        labels: labels(&told.labels),
+        except: labels(&told.except),
+        signal: Signal::from_name(&told.signal)?,
+        how: How::from_word(&told.how)?,
+        per: told.per.clone(),
+        scale: told.scale.unwrap_or(1.0),
+        adds: told.adds,
     };
     rule.check().is_ok().then_some(rule)
 }
@@ -347,6 +342,7 @@ mod tests {
             labels: [("code".to_owned(), "200".to_owned())].into(),
             signal: signal.into(),
             how: how.into(),
+            ..v1::Rule::default()
         };
         let one = |id: &str, limit| v1::WorkloadSettings {
             id: id.into(),

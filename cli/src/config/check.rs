@@ -229,13 +229,8 @@ fn workload_faults(workload: &Workload) -> Vec<(String, String)> {
         faults.push(("/metrics/urls".into(), "needed by a workload without `process`".into()));
     }
     for (i, rule) in metrics.rules.iter().enumerate() {
-        match rule.rule().map(|rule| rule.check()) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => faults.push((format!("/metrics/rules/{i}"), error.to_string())),
-            None => {
-                let text = format!("unknown signal `{}`; see `docs/signals.md`", rule.signal);
-                faults.push((format!("/metrics/rules/{i}/signal"), text));
-            }
+        if let Err(error) = rule.check() {
+            faults.push((format!("/metrics/rules/{i}"), error.to_string()));
         }
     }
     faults

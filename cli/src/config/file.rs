@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidegate_agent::collect::scrape::{How, SignalRule};
-use tidegate_core::{ServingPolicy, Signal, Span, TrainingPolicy};
+use tidegate_core::policy::SignalRule;
+use tidegate_core::{ServingPolicy, Span, TrainingPolicy};
 
 /// Everything that `tidegate up` is told.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -286,7 +286,7 @@ pub(crate) struct Metrics {
     pub(crate) select: BTreeMap<String, String>,
     /// Which families are which signals, beyond those that Tidegate knows; see `docs/runtimes.md`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) rules: Vec<Scrape>,
+    pub(crate) rules: Vec<SignalRule>,
 }
 
 impl Metrics {
@@ -307,85 +307,6 @@ impl Default for Metrics {
             every: Self::every_default(),
             select: BTreeMap::new(),
             rules: Vec::new(),
-        }
-    }
-}
-
-/// One family of a metrics page, as a signal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Scrape {
-    /// Name of the family as it stands on the page, `_total` included; of a histogram, without `_bucket`.
-    pub(crate) family: String,
-    /// Labels that its samples must bear. A value may end in `*`, and a bar stands between alternatives.
-    #[serde(default, rename = "match", skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) labels: BTreeMap<String, String>,
-    /// Labels that its samples must not bear, written alike.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) except: BTreeMap<String, String>,
-    /// Name of the signal, as in the catalogue.
-    pub(crate) signal: String,
-    /// How samples become a reading.
-    pub(crate) how: ScrapeHow,
-    /// The family that `counter_ratio` divides by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) per: Option<String>,
-    /// Factor from the family's unit to the signal's: 0.001 for milliseconds.
-    #[serde(default = "Scrape::scale_default")]
-    pub(crate) scale: f64,
-    /// Adds to what the rules before it say of the signal; else it stands in for them where they say nothing.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) adds: bool,
-}
-
-impl Scrape {
-    const fn scale_default() -> f64 {
-        1.0
-    }
-
-    /// The rule; `None` when the catalogue has no such signal.
-    pub(crate) fn rule(&self) -> Option<SignalRule> {
-        Some(SignalRule {
-            family: self.family.clone(),
-            labels: self.labels.clone(),
-            except: self.except.clone(),
-            signal: Signal::from_name(&self.signal)?,
-            how: self.how.into(),
-            per: self.per.clone(),
-            scale: self.scale,
-            adds: self.adds,
-        })
-    }
-}
-
-/// How samples become a reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ScrapeHow {
-    /// Sum of a gauge over samples and replicas.
-    GaugeSum,
-    /// Mean of a gauge.
-    GaugeMean,
-    /// Rate of a counter, summed.
-    CounterRate,
-    /// Rate of a counter, summed over a replica's samples; mean over replicas: for what they do together, such as training steps.
-    CounterRateMean,
-    /// Growth of a counter over that of another, `per`: a mean, or a share.
-    CounterRatio,
-    /// A histogram: all quantiles and the mean of a latency, the mean of another duration, the rate of events for a rate, the sum of
-    /// the values per second for tokens.
-    Histogram,
-}
-
-impl From<ScrapeHow> for How {
-    fn from(how: ScrapeHow) -> Self {
-        match how {
-            ScrapeHow::GaugeSum => Self::GaugeSum,
-            ScrapeHow::GaugeMean => Self::GaugeMean,
-            ScrapeHow::CounterRate => Self::CounterRate,
-            ScrapeHow::CounterRateMean => Self::CounterRateMean,
-            ScrapeHow::CounterRatio => Self::CounterRatio,
-            ScrapeHow::Histogram => Self::Histogram,
         }
     }
 }

@@ -13,7 +13,7 @@ use tidegate_actuator::cluster::{Cluster, Recall};
 use tidegate_agent::collect::LatestValues;
 use tidegate_agent::export::{Exporter, Format, Registry};
 use tidegate_brain::{Brain, History, Snapshot};
-use tidegate_core::policy::SignalHow;
+use tidegate_core::policy::SignalRule;
 use tidegate_core::{Alert, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_digest::{WORKLOADS_MAX, v1};
 use tidegate_history::{Aggregate, Store};
@@ -186,15 +186,16 @@ fn workload_settings(id: &WorkloadId, cluster: &Cluster) -> Option<v1::WorkloadS
     let Policy::Serving(policy) = &intent.policy else {
         return Some(v1::WorkloadSettings { id: id.to_string(), ..v1::WorkloadSettings::default() });
     };
-    let rule = |rule: &tidegate_core::policy::SignalRule| v1::Rule {
+    let labels = |of: &BTreeMap<String, String>| of.clone().into_iter().collect();
+    let rule = |rule: &SignalRule| v1::Rule {
         family: rule.family.clone(),
-        labels: rule.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        labels: labels(&rule.labels),
         signal: rule.signal.name().to_owned(),
-        how: match rule.how {
-            SignalHow::GaugeSum => "gauge_sum".to_owned(),
-            SignalHow::GaugeMean => "gauge_mean".to_owned(),
-            SignalHow::CounterRate => "counter_rate".to_owned(),
-        },
+        how: rule.how.as_str().to_owned(),
+        except: labels(&rule.except),
+        per: rule.per.clone(),
+        scale: Some(rule.scale),
+        adds: rule.adds,
     };
     let serving = cluster.tables().serving.look();
     let facts = serving.get(&intent.key.namespace, &intent.key.name);

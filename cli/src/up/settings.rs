@@ -223,16 +223,13 @@ fn process_spec(id: &WorkloadId, process: &Process, data: &Path) -> ProcessSpec 
 }
 
 fn scraped(metrics: &Metrics, objective: Option<Objective>) -> anyhow::Result<Scraped> {
-    let mut rules = Vec::new();
     for rule in &metrics.rules {
-        let made = rule.rule().ok_or_else(|| Usage(format!("unknown signal `{}`", rule.signal)))?;
-        made.check().map_err(|error| Usage(format!("rule for {}: {error}", rule.family)))?;
-        rules.push(made);
+        rule.check().map_err(|error| Usage(format!("rule for {}: {error}", rule.family)))?;
     }
     Ok(Scraped {
         path: metrics.path.clone(),
         urls: metrics.urls.clone(),
-        rules,
+        rules: metrics.rules.clone(),
         select: metrics.select.clone(),
         objective,
         every: metrics.every.get(),

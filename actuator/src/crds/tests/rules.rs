@@ -8,6 +8,7 @@ use proptest::sample::{select, subsequence};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_core::policy::Rule;
+use tidegate_core::{Scope, Signal};
 
 use super::super::target::Targeted;
 use super::*;
@@ -129,6 +130,31 @@ fn alerts() -> impl Strategy<Value = Value> {
     proptest::collection::vec(alert, 0..3).prop_map(Value::from)
 }
 
+fn signals() -> impl Strategy<Value = Value> {
+    let names: Vec<_> = Signal::ALL.iter().filter(|signal| signal.scope() == Scope::Workload).collect();
+    let hows =
+        vec!["gauge_sum", "gauge_mean", "counter_rate", "counter_rate_mean", "counter_ratio", "histogram"];
+    let scale = select(vec![json!(-1.0), json!(0.0), json!(0.001)]);
+    let rule = (
+        select(names),
+        select(hows),
+        maybe(Just(json!("b_total"))),
+        maybe(scale),
+        maybe(any::<bool>().prop_map(Value::from)),
+    );
+    let rule = rule.prop_map(|(signal, how, per, scale, adds)| {
+        object(vec![
+            ("family", Some(json!("a_total"))),
+            ("signal", Some(json!(signal.name()))),
+            ("how", Some(json!(how))),
+            ("per", per),
+            ("scale", scale),
+            ("adds", adds),
+        ])
+    });
+    proptest::collection::vec(rule, 0..3).prop_map(Value::from)
+}
+
 /// An optional field, there or not.
 fn maybe<S: Strategy<Value = Value>>(of: S) -> impl Strategy<Value = Option<Value>> {
     proptest::option::of(of)
@@ -149,8 +175,9 @@ fn serving() -> impl Strategy<Value = Value> {
     let scaling = (maybe(small()), maybe(small()))
         .prop_map(|(up, down)| object(vec![("stepUpMax", up), ("stepDownMax", down)]));
     let via = select(vec!["auto", "hpa_floor", "scaled_object_floor", "scale", "external_metric"]);
-    let prometheus = json!({ "prometheus": { "query": "sum(rate(requests[1m]))" } });
-    let demand = select(vec![json!({}), json!({ "signals": [] }), prometheus]);
+    let prometheus = Just(json!({ "query": "sum(rate(requests[1m]))" }));
+    let demand = (maybe(prometheus), maybe(signals()))
+        .prop_map(|(prometheus, signals)| object(vec![("prometheus", prometheus), ("signals", signals)]));
     let here = (target(), maybe(via.prop_map(|via| json!({ "via": via }))), maybe(demand));
     let policy = (bounds(), slo, maybe(capacity), maybe(forecast), maybe(scaling));
     (here, policy, maybe(schedule()), maybe(alerts()), maybe(small())).prop_map(

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::rules::{How, Runtime, SignalRule, value_holds};
+use tidegate_core::policy::{How, SignalRule};
+
+use super::rules::{Runtime, value_holds};
 use super::text::{Line, SeriesLine};
 use crate::clock::Moment;
 

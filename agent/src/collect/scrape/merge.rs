@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use tidegate_core::{Signal, Subject, Timestamp, Unit, WorkloadId};
 
 use super::rate::{Part, Parts};
-use super::rules::quantiles_of;
 use crate::collect::reading::{Coverage, Reading, Samples};
+use tidegate_core::policy::quantiles_of;
 
 /// The parts of one workload so far.
 #[derive(Debug, Default)]
@@ -113,8 +113,8 @@ fn values(signal: Signal, part: &Part) -> Vec<(Signal, Option<f64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::scrape::rules::{INTER_TOKEN, LATENCY, PER_TOKEN};
     use crate::collect::scrape::spread::{Bound, Spread};
+    use tidegate_core::policy::{INTER_TOKEN, LATENCY, PER_TOKEN};
 
     fn target(parts: &[(Signal, Part)], is_first: bool) -> Option<Parts> {
         let parts = parts.iter().cloned().collect();

@@ -7,8 +7,10 @@ use tidegate_core::Signal;
 
 use super::Objective;
 use super::map::{Buckets, Ratio, Rules, Seen, Snapshot};
-use super::rules::{FIRST_TOKEN, How, LATENCY, OfHistogram, PER_TOKEN, Quantiles, SignalRule, of_histogram};
 use super::spread::{Bound, Spread};
+use tidegate_core::policy::{
+    FIRST_TOKEN, How, LATENCY, OfHistogram, PER_TOKEN, Quantiles, SignalRule, of_histogram,
+};
 
 /// One target's part of a signal.
 #[derive(Debug, Clone, PartialEq)]

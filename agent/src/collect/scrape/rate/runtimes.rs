@@ -13,7 +13,7 @@ use tidegate_core::{Signal, Timestamp, WorkloadId};
 use super::tests::snapshot;
 use super::{Objective, Parts, Rules, parts};
 use crate::collect::scrape::merge;
-use crate::collect::scrape::rules::{SignalRule, catalogue};
+use crate::collect::scrape::{SignalRule, catalogue};
 
 /// What stands between the two pages of a file.
 const LATER: &str = "# ---- ten seconds later\n";

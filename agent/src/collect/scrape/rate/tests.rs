@@ -5,7 +5,7 @@ use crate::clock::Moment;
 use crate::collect::scrape::map::Intake;
 use crate::collect::scrape::merge;
 use crate::collect::scrape::page::{Dialect, PageReader, ScrapeLimits};
-use crate::collect::scrape::rules::{SignalRule, catalogue};
+use crate::collect::scrape::{SignalRule, catalogue};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_core::Timestamp;
