@@ -5,6 +5,7 @@
 //! these kinds. Nothing here talks to one.
 
 mod conditions;
+mod installed;
 mod pool;
 mod schema;
 mod serving;
@@ -15,6 +16,7 @@ mod training;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 pub use conditions::{ConditionReason, ConditionType, set_condition};
+pub use installed::{Lacks, lacks};
 pub use pool::{GpuPool, GpuPoolSpec, GpuPoolStatus, PoolShare, PoolSlots};
 pub use serving::{
     Act, Demand, PrometheusDemand, RateUnit, ServingPolicy, ServingPolicySpec, ServingPolicyStatus, Via,

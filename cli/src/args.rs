@@ -97,6 +97,16 @@ The protocol: `init` with the workload and its history is answered by `ready`, e
     Logs(LogsArgs),
     /// Send a bounded load to an HTTP service.
     Load(LoadArgs),
+    /// Print the definitions of the custom resources, to be applied to a cluster.
+    #[command(after_help = "\
+Examples:
+  tidegate crds | kubectl apply --server-side -f -
+  tidegate crds --output json")]
+    Crds {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t)]
+        output: Manifest,
+    },
     /// Print shell completions.
     #[command(after_help = "\
 Examples:
@@ -116,6 +126,16 @@ Examples:
     /// Sample workloads, as started by the demo.
     #[command(subcommand, hide = true)]
     Sample(Sample),
+}
+
+/// How objects of a cluster are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Manifest {
+    /// Documents, one after the other.
+    #[default]
+    Yaml,
+    /// One list.
+    Json,
 }
 
 /// Sample workloads.

@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod config;
 mod controller;
+mod crds;
 mod ending;
 mod explain;
 mod forecast;
@@ -151,6 +152,7 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
         Command::Restore(args) => steer::restore(args).await,
         Command::Top(args) => steer::top(args).await,
         Command::Logs(args) => logs::run(args).await,
+        Command::Crds { output } => output::say(crds::print(output)?.trim_end()),
         Command::Completions { shell } => {
             // By way of memory: the generator panics when its reader has gone away.
             let mut script = Vec::new();

@@ -1,5 +1,6 @@
-//! The reference pages under `docs/`, made from the code: metrics, signals, log fields, reasons, configuration, serving runtimes.
+//! The reference pages under `docs/`, made from the code: metrics, signals, log fields, configuration, serving runtimes, custom resources.
 
+mod policies;
 mod runtimes;
 
 use std::fmt::Write as _;
@@ -21,6 +22,8 @@ pub(crate) enum Page {
     Config,
     /// Serving runtimes whose metrics are known.
     Runtimes,
+    /// The custom resources.
+    Policies,
 }
 
 const MADE: &str = "<!-- Made by `tidegate reference`; a test keeps it equal to the code. -->\n\n";
@@ -33,6 +36,7 @@ pub(crate) fn page(page: Page) -> String {
         Page::Fields => fields_page(),
         Page::Config => config_page(),
         Page::Runtimes => runtimes::page(),
+        Page::Policies => policies::page(),
     };
     format!("{MADE}{body}")
 }
@@ -179,6 +183,7 @@ mod tests {
         check(Page::Fields, "fields.md");
         check(Page::Config, "config.md");
         check(Page::Runtimes, "runtimes.md");
+        check(Page::Policies, "policies.md");
     }
 
     #[test]

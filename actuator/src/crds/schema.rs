@@ -115,6 +115,7 @@ fn structural<T: JsonSchema>() -> Value {
 fn restructure(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("title");
+    unwrap_lines(object);
     drop_null(object);
     join_words(object);
     bound_integer(object);
@@ -130,6 +131,13 @@ fn restructure(schema: &mut Value) {
     }
     for inner in ["items", "additionalProperties"] {
         object.get_mut(inner).map(restructure);
+    }
+}
+
+/// A description is wrapped where it is shown, not where the source is.
+fn unwrap_lines(object: &mut Map<String, Value>) {
+    if let Some(Value::String(about)) = object.get_mut("description") {
+        *about = about.replace('\n', " ");
     }
 }
 
@@ -159,7 +167,8 @@ fn join_words(object: &mut Map<String, Value>) {
     let words: Option<Vec<Value>> = choices.iter().map(|choice| choice.get("const").cloned()).collect();
     let Some(words) = words else { return };
     let meanings = choices.iter().filter_map(|choice| {
-        Some(format!("`{}`: {}", choice["const"].as_str()?, choice["description"].as_str()?))
+        let meaning = choice["description"].as_str()?.replace('\n', " ");
+        Some(format!("`{}`: {meaning}", choice["const"].as_str()?))
     });
     let about = object.get("description").and_then(Value::as_str).unwrap_or_default();
     let about = std::iter::once(about.to_owned()).chain(meanings).collect::<Vec<_>>().join("\n");
