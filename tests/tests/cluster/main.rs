@@ -2,9 +2,11 @@
 //!
 //! One program for all of it: linking several of them takes longer than running them. Elsewhere: pods that really run.
 
+mod admission;
 mod autoscaler;
 mod control_plane;
 mod controller;
+mod custom_resources;
 mod helm;
 mod objects;
 mod simulated_nodes;
