@@ -130,7 +130,7 @@ impl Brain {
                     serving.policy = policy;
                     return self;
                 }
-                let history = History { demand: Some(serving.series.clone()), tokens: None };
+                let history = History { demand: Some(serving.demand()), tokens: None };
                 let snapshot = self.snapshot();
                 Self::new(self.id, Policy::Serving(policy), history).restored(snapshot)
             }
@@ -385,10 +385,16 @@ impl Brain {
         self.serving().map(Serving::lead_estimate)
     }
 
+    /// Bytes of memory that the past of the demand takes, and what was learned from it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.serving().map_or(0, Serving::size)
+    }
+
     /// Demand by forecast step, as known.
     #[must_use]
-    pub fn demand(&self) -> Option<&Series> {
-        self.serving().map(|serving| &serving.series)
+    pub fn demand(&self) -> Option<Series> {
+        self.serving().map(Serving::demand)
     }
 
     /// Samples per second by number of workers, as learned.
@@ -403,7 +409,7 @@ impl Brain {
         self.plan.as_ref()
     }
 
-    /// The last decisions, newest first.
+    /// The last few decisions, newest first; the history has the others.
     pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
         self.decisions.newest()
     }

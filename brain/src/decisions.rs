@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{Decision, ReasonCode, Timestamp};
 
-/// Decisions kept in memory; the history keeps more.
-const KEPT_MAX: usize = 500;
+/// Decisions kept in memory, at some kilobytes each; the history keeps the others.
+const KEPT_MAX: usize = 12;
 /// Reasons that change without a change of the size are recorded at most this often.
 const SAME_SIZE_EVERY: Duration = Duration::from_secs(30);
 
@@ -106,6 +106,15 @@ mod tests {
             hpa: None,
             inputs: Default::default(),
         }
+    }
+
+    #[test]
+    fn the_latest_are_kept() {
+        let mut log = Decisions::default();
+        for size in 0..50 {
+            log.record(decision(i64::from(size) * 60, size, size + 1, ReasonCode::Reactive));
+        }
+        assert!(log.newest().map(|decision| decision.to).eq((39..=50).rev()));
     }
 
     #[test]

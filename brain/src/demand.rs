@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::{Reading, Series, Timestamp};
+use tidegate_core::{Reading, Timestamp};
 
 use crate::event::Flow;
+use crate::past::Past;
 
 /// The demand of this moment is the larger of two means: over a short time, to see a rise, and over a longer one, so that chance
 /// does not look like a fall. Each a part of a step, within these bounds.
@@ -185,19 +186,19 @@ impl Demand {
 }
 
 /// Appends one step, after gaps for those that nobody saw; what lies before the end is known already.
-pub(crate) fn append(series: &mut Series, start: Timestamp, rate: Option<f64>, steps_max: usize) -> usize {
-    let step = series.step();
-    if series.is_empty() {
-        *series = Series::new(start, step);
+pub(crate) fn append(past: &mut Past, start: Timestamp, rate: Option<f64>, steps_max: usize) -> usize {
+    let step = past.step();
+    if past.is_empty() {
+        *past = Past::new(start, step);
     }
-    let absent = start.since(series.end()).as_millis() / step.as_millis().max(1);
+    let absent = start.since(past.end()).as_millis() / step.as_millis().max(1);
     let absent = usize::try_from(absent).unwrap_or(steps_max).min(steps_max);
-    (0..absent).for_each(|_| series.push(None));
-    let fresh = start >= series.end();
+    (0..absent).for_each(|_| past.push(None));
+    let fresh = start >= past.end();
     if fresh {
-        series.push(rate);
+        past.push(rate);
     }
-    series.keep_last(steps_max);
+    past.keep_last(steps_max);
     absent + usize::from(fresh)
 }
 

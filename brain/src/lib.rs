@@ -14,6 +14,8 @@ mod fleet;
 mod ingredients;
 mod lead;
 mod lesson;
+mod past;
+
 mod rehearsal;
 mod service;
 mod serving;

@@ -16,6 +16,7 @@ use crate::event::{Flow, Seen};
 use crate::ingredients::Ingredients;
 use crate::lead::LeadTime;
 use crate::lesson::{Learned, Lesson};
+use crate::past::Past;
 use crate::rehearsal::{Findings, Rehearsal, STEPS_MIN};
 use crate::service::ServiceTime;
 use crate::tokens::{Scale, TokenDemand};
@@ -52,7 +53,7 @@ pub(crate) struct Serving {
     pub(crate) state: State,
     pub(crate) capacity: CapacityModel,
     pub(crate) lead: LeadTime,
-    pub(crate) series: Series,
+    past: Past,
     pub(crate) forecast: Option<Forecast>,
     pub(crate) service: ServiceTime,
     /// For language models: what requests are made of.
@@ -79,11 +80,12 @@ impl Serving {
     pub(crate) fn new(policy: ServingPolicy, history: History) -> Self {
         let step = policy.forecast.step.get();
         let known = |series: &Series| series.step() == step;
-        let mut series = history.demand.filter(known).unwrap_or_else(|| Series::new(Timestamp::EPOCH, step));
-        series.keep_last(STEPS_MAX);
+        let past = history.demand.filter(known).map(|series| Past::of(&series, STEPS_MAX));
+        let past = past.unwrap_or_else(|| Past::new(Timestamp::EPOCH, step));
         let tokens = policy.slo.per_output_token.map(|limit| {
-            let past = history.tokens.filter(|parts| parts.iter().all(known));
-            TokenDemand::new(&policy.slo, limit.get(), policy.capacity.concurrency, &series, past)
+            let parts = history.tokens.filter(|parts| parts.iter().all(known));
+            let parts = parts.map(|parts| parts.map(|series| Past::of(&series, STEPS_MAX)));
+            TokenDemand::new(&policy.slo, limit.get(), policy.capacity.concurrency, &past, parts)
         });
         Self {
             state: State::default(),
@@ -95,7 +97,7 @@ impl Serving {
             peak: None,
             provided: None,
             rehearsed: None,
-            series,
+            past,
             forecast: None,
             fitted: None,
             steps_since_lesson: None,
@@ -108,6 +110,11 @@ impl Serving {
             ingredients: Ingredients::default(),
             policy,
         }
+    }
+
+    /// Demand by forecast step, as known.
+    pub(crate) fn demand(&self) -> Series {
+        self.past.series()
     }
 
     pub(crate) fn see(&mut self, mut seen: Seen) {
@@ -131,7 +138,7 @@ impl Serving {
 
     /// While the past is too short for a rehearsal, the largest demand is what is known of what may come.
     fn remember_largest(&mut self, now: Timestamp) {
-        if self.provided.is_none() && self.series.known_len() < STEPS_MIN {
+        if self.provided.is_none() && self.past.known_len() < STEPS_MIN {
             let level = self.demand.reading(now).map(|reading| reading.value());
             self.largest = self.largest.into_iter().chain(level).reduce(f64::max);
         }
@@ -148,11 +155,11 @@ impl Serving {
     }
 
     fn append(&mut self, start: Timestamp, rate: Option<f64>) {
-        let added = append(&mut self.series, start, rate, STEPS_MAX);
+        let added = append(&mut self.past, start, rate, STEPS_MAX);
         self.steps_since_lesson = self.steps_since_lesson.map(|steps| steps + added);
         if let Some(fitted) = &mut self.fitted {
-            let values = self.series.values();
-            values[values.len().saturating_sub(added)..].iter().for_each(|value| fitted.observe(*value));
+            let first = self.past.len().saturating_sub(added);
+            (first..self.past.len()).for_each(|at| fitted.observe(self.past.get(at)));
         }
         self.forecast = None;
     }
@@ -240,12 +247,12 @@ impl Serving {
 
     /// Makes the forecast of this step, from what was learned last.
     fn foresee(&mut self, now: Timestamp) {
-        if !self.policy.forecast.enabled || self.series.is_empty() {
+        if !self.policy.forecast.enabled || self.past.is_empty() {
             self.forecast = None;
             return;
         }
         let due =
-            self.forecast.as_ref().is_none_or(|forecast| now.since(forecast.issued_at) >= self.series.step());
+            self.forecast.as_ref().is_none_or(|forecast| now.since(forecast.issued_at) >= self.past.step());
         if let (true, Some(fitted)) = (due, &self.fitted) {
             self.forecast = fitted.predict(Signal::RequestsPerSecond, now);
         }
@@ -254,8 +261,8 @@ impl Serving {
     /// The largest demand known, while there is too little for a rehearsal.
     fn largest_of_few(&self) -> Option<f64> {
         let few =
-            self.policy.forecast.enabled && self.provided.is_none() && self.series.known_len() < STEPS_MIN;
-        let past = self.series.values().iter().flatten().copied();
+            self.policy.forecast.enabled && self.provided.is_none() && self.past.known_len() < STEPS_MIN;
+        let past = (0..self.past.len()).filter_map(|at| self.past.get(at));
         past.chain(self.largest).filter(|_| few).reduce(f64::max)
     }
 
@@ -279,15 +286,14 @@ impl Serving {
     fn peak_after(&self, observed: &Observed, now: Timestamp) -> Option<Quantiles> {
         let model = self.peak.as_ref()?;
         let demand = observed.demand?;
-        let (values, end, step) = (self.series.values(), self.series.end(), self.series.step());
+        let (end, step) = (self.past.end(), self.past.step());
         let newest = now.before(demand.age());
         let past = |ago: usize| {
             self.demand.rolling(ago).or_else(|| {
                 let at = newest.before(step.saturating_mul(u32::try_from(ago).ok()?));
                 // The step that has its middle in what ended then.
                 let back = end.since(at.before(step / 2)).as_millis() / step.as_millis().max(1);
-                let index = values.len().checked_sub(1 + usize::try_from(back).ok()?)?;
-                values.get(index).copied().flatten()
+                self.past.get(self.past.len().checked_sub(1 + usize::try_from(back).ok()?)?)
             })
         };
         Some(model.peak(past, demand.value(), newest))
@@ -295,14 +301,14 @@ impl Serving {
 
     /// What is to be learned anew, once the history has grown enough since the last lesson was given.
     pub(crate) fn lesson(&mut self) -> Option<Lesson> {
-        if !self.policy.forecast.enabled || self.series.is_empty() || !self.is_lesson_due() {
+        if !self.policy.forecast.enabled || self.past.is_empty() || !self.is_lesson_due() {
             return None;
         }
         self.steps_since_lesson = Some(0);
         let scale = self.tokens.as_ref().and_then(TokenDemand::known_scale);
         let series = match self.tokens.as_ref().zip(scale) {
             Some((tokens, scale)) => tokens.weighed(scale),
-            None => self.series.clone(),
+            None => self.past.series(),
         };
         let rehearsal = self.capacity_by(scale).map(|capacity| {
             self.rehearsed = Some((capacity.low, self.lead.estimate().p90.as_secs_f64()));
@@ -315,7 +321,7 @@ impl Serving {
 
     fn is_lesson_due(&self) -> bool {
         let Some(since) = self.steps_since_lesson else { return true };
-        let every = || (self.series.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX);
+        let every = || (self.past.known_len() / REFIT_SHARE).clamp(REFIT_STEPS_MIN, REFIT_STEPS_MAX);
         let unrehearsed = since > 0 && self.rehearsed.is_none() && self.capacity_estimate().is_some();
         unrehearsed || (since >= REFIT_STEPS_MIN && (since >= every() || self.conditions_moved()))
     }
@@ -351,12 +357,12 @@ impl Serving {
     pub(crate) fn adopt(&mut self, learned: Learned) {
         let mut fitted = learned.fitted;
         if let Some((tokens, scale)) = self.tokens.as_mut().zip(learned.scale) {
-            self.series = tokens.adopt(scale);
+            self.past = tokens.adopt(scale, STEPS_MAX);
             self.demand.feel(tokens.felt());
         }
-        let (known, step) = (fitted.end().since(self.series.start()), self.series.step());
+        let (known, step) = (fitted.end().since(self.past.start()), self.past.step());
         let known = usize::try_from(known.as_millis() / step.as_millis().max(1)).unwrap_or(usize::MAX);
-        self.series.values().iter().skip(known).for_each(|value| fitted.observe(*value));
+        (known..self.past.len()).for_each(|at| fitted.observe(self.past.get(at)));
         self.fitted = Some(fitted);
         self.forecast = None;
         self.peak = learned.peak;
@@ -366,7 +372,7 @@ impl Serving {
 
     fn predictor(&self) -> PredictorConfig {
         PredictorConfig {
-            step: self.series.step(),
+            step: self.past.step(),
             seasons: self.seasons(),
             horizon_steps: HORIZON_STEPS,
             lead_steps: self.lead_steps(),
@@ -376,7 +382,7 @@ impl Serving {
 
     fn peak_config(&self) -> PeakConfig {
         PeakConfig {
-            step: self.series.step(),
+            step: self.past.step(),
             seasons: self.seasons(),
             window_steps: self.lead_steps(),
             seed: 1,
@@ -394,7 +400,7 @@ impl Serving {
             clippy::cast_sign_loss,
             reason = "a small positive number"
         )]
-        let steps = (self.lead_window().as_secs_f64() / self.series.step().as_secs_f64()).ceil() as usize;
+        let steps = (self.lead_window().as_secs_f64() / self.past.step().as_secs_f64()).ceil() as usize;
         steps.clamp(1, HORIZON_STEPS)
     }
 
@@ -438,6 +444,14 @@ impl Serving {
         let concurrency = self.policy.capacity.concurrency;
         let measured = concurrency.and_then(|limit| self.service.capacity(limit, slo));
         measured.or_else(|| self.capacity.estimate())
+    }
+
+    /// Bytes that the past takes, and what was learned from it.
+    pub(crate) fn size(&self) -> usize {
+        self.past.size()
+            + self.tokens.as_ref().map_or(0, TokenDemand::size)
+            + self.fitted.as_ref().map_or(0, FittedPredictor::size)
+            + self.peak.as_ref().map_or(0, PeakModel::size)
     }
 
     pub(crate) fn lead_estimate(&self) -> Lead {

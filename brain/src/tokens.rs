@@ -11,6 +11,7 @@ use crate::demand::{Demand, append};
 use crate::engine::{Engine, EngineModel, Full, Limits, Look, Sizes};
 use crate::event::{Flow, Seen, Tokens};
 use crate::evidence::{Carried, Evidence, Lateness};
+use crate::past::Past;
 use crate::service::{MARGIN, chance};
 
 /// Squared coefficients of variation of arrivals and of service, for requests as unlike as those of people.
@@ -28,7 +29,7 @@ pub(crate) struct TokenDemand {
     limits: Limits,
     counts: [Demand; 3],
     /// Requests, prompt tokens and output tokens per second; tokens may be known for a part of the time only.
-    parts: [Series; 3],
+    parts: [Past; 3],
     pub(crate) model: TokenModel,
     scale: Option<Scale>,
 }
@@ -86,12 +87,12 @@ impl TokenDemand {
         slo: &Slo,
         per_output_token: Duration,
         concurrency: Option<u32>,
-        requests: &Series,
-        tokens: Option<[Series; 2]>,
+        requests: &Past,
+        tokens: Option<[Past; 2]>,
     ) -> Self {
         let step = requests.step();
         let [prompt, output] =
-            tokens.unwrap_or_else(|| std::array::from_fn(|_| Series::new(Timestamp::EPOCH, step)));
+            tokens.unwrap_or_else(|| std::array::from_fn(|_| Past::new(Timestamp::EPOCH, step)));
         let parts = [requests.clone(), prompt, output];
         let limits = Limits {
             concurrency: f64::from(concurrency.unwrap_or(CONCURRENCY_DEFAULT)),
@@ -101,6 +102,11 @@ impl TokenDemand {
         let counts = std::array::from_fn(|_| Demand::new(step));
         let model = TokenModel { engine: EngineModel::default(), evidence: Evidence::new(slo.budget()) };
         Self { limits, counts, parts, model, scale: None }
+    }
+
+    /// Bytes that the past takes.
+    pub(crate) fn size(&self) -> usize {
+        self.parts.iter().map(Past::size).sum()
     }
 
     /// Whether anybody counts tokens: in the past, or now.
@@ -158,9 +164,9 @@ impl TokenDemand {
     }
 
     /// Takes a scale into use, and gives the past by it.
-    pub(crate) fn adopt(&mut self, scale: Scale) -> Series {
+    pub(crate) fn adopt(&mut self, scale: Scale, steps_max: usize) -> Past {
         self.scale = Some(scale);
-        self.weighed(scale)
+        Past::of(&self.weighed(scale), steps_max)
     }
 
     /// The past in usual requests per second by `scale`; where tokens are not known, requests are taken to be usual.
@@ -176,7 +182,7 @@ impl TokenDemand {
     fn steps(&self) -> impl Iterator<Item = Option<(f64, Option<(f64, f64)>)>> + '_ {
         let [requests, prompt, output] = &self.parts;
         (0..requests.len()).map(move |at| {
-            let tokens = |series: &Series| series.at(requests.time(at));
+            let tokens = |part: &Past| part.at(requests.time(at));
             Some((requests.get(at)?, tokens(prompt).zip(tokens(output))))
         })
     }
@@ -242,7 +248,8 @@ mod tests {
         let slo: Slo =
             serde_json::from_str(r#"{"latency":"2s","perOutputToken":"60ms","target":0.99}"#).unwrap();
         let series = |start: i64, value: f64, steps: usize| {
-            Series::from_values(Timestamp::from_secs(start * 60), STEP, (0..steps).map(|_| Some(value)))
+            let start = Timestamp::from_secs(start * 60);
+            Past::of(&Series::from_values(start, STEP, (0..steps).map(|_| Some(value))), steps)
         };
         let tokens = [series(70, 4000.0, 30), series(80, 800.0, 20)];
         let limit = Duration::from_millis(60);
@@ -267,7 +274,7 @@ mod tests {
             Sizes { prompt: 1000.0, output: 200.0 },
             "from the steps where both are known"
         );
-        let weighed = demand.adopt(scale);
+        let weighed = demand.adopt(scale, 1000);
         assert_eq!((weighed.len(), weighed.get(10)), (100, Some(4.0)));
         assert!((weighed.get(90).unwrap() - 4.0).abs() < 1e-9, "{:?}", weighed.get(90));
     }

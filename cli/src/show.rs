@@ -2,8 +2,9 @@
 
 use tidegate_brain::{Brain, Fleet};
 use tidegate_core::{Alert, AlertOutcome, CapacitySource, Policy, Rehearsed, Signal, WorkloadId};
+use tidegate_history::{Record, Store};
 
-use crate::api::views;
+use crate::api::{Refusal, views};
 use crate::clock;
 
 /// A decision in the API's shape.
@@ -24,6 +25,19 @@ pub(crate) fn decision(decision: &tidegate_core::Decision) -> views::Decision {
         baseline: views::Baseline { hpa: decision.hpa },
         inputs: decision.inputs.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
     }
+}
+
+/// The last decisions on a workload, newest first, from the history: a brain keeps but a few.
+pub(crate) fn decisions(
+    store: &Store,
+    id: &WorkloadId,
+    limit: usize,
+) -> Result<Vec<views::Decision>, Refusal> {
+    let records = store.records(&format!("decisions/{id}"), limit);
+    let records =
+        records.map_err(|error| Refusal::Unavailable(format!("the history cannot be read: {error}")))?;
+    let read = |record: &Record| serde_json::from_slice(&record.bytes).ok();
+    Ok(records.iter().filter_map(read).map(|one| decision(&one)).collect())
 }
 
 /// The pool in the API's shape; `None` where there is none.

@@ -4,6 +4,7 @@
 //! member of the workspace. `now` is always an argument.
 
 pub mod alerts;
+pub mod block;
 pub mod decide;
 pub mod fields;
 pub mod forecast;
@@ -23,6 +24,7 @@ pub mod time;
 pub mod units;
 
 pub use alerts::{Alert, AlertOutcome};
+pub use block::{BLOCK, Block};
 pub use decide::{Inputs, State, decide};
 pub use fields::{Field, Mapping};
 pub use forecast::{Forecast, LEVELS, Quantiles, Score, Standing};

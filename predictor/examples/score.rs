@@ -154,7 +154,7 @@ fn score(trace: &Trace, show_league: bool) -> (f64, f64, Vec<Standing>) {
         let forecast =
             fitted.predict(Signal::RequestsPerSecond, fitted.end()).expect("long enough a history");
         *used.entry(forecast.model.clone()).or_default() += 1;
-        kept = kept.max(serde_json::to_vec(&fitted).expect("plain values").len());
+        kept = kept.max(fitted.size());
         for (at, h) in trace.horizons.into_iter().enumerate() {
             let window = &trace.values[(origin + 1).saturating_sub(WINDOW_S / trace.bucket_s)..=origin];
             let max = |from: usize, to: usize| trace.values[from..=to].iter().copied().fold(0.0, f64::max);

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tidegate_core::Series;
 
 use crate::fitted::FittedPredictor;
 
 /// What does not follow from the history itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PredictorConfig {
     /// Length of a step; the series given to [`Predictor::fit`] must have the same.
     pub step: Duration,

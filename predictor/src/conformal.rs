@@ -3,7 +3,6 @@
 //! Adaptive conformal inference (Gibbs and Candès, 2021) with its step on the log-odds of the level, so that no level
 //! leaves 0..1 and the far levels move as carefully as they are seen.
 
-use serde::{Deserialize, Serialize};
 use tidegate_core::Quantiles;
 use tidegate_core::forecast::LEVELS;
 
@@ -15,7 +14,7 @@ const STEP: f64 = 0.01;
 const MOVE_MAX: f64 = 2.0;
 
 /// How far each level's log-odds have been moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Conformal {
     moves: [f32; LEVELS.len()],
 }

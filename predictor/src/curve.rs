@@ -1,12 +1,10 @@
 //! A curve: a model with a way of spreading its errors around its point. What the mix is made of, one for each model.
 
-use serde::{Deserialize, Serialize};
-
 use crate::history::History;
 use crate::models::Model;
 
 /// How errors are measured, kept and put back around a later point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spread {
     /// In the unit of the series. The last value with this spread is the reference of every score.
     Plain,
@@ -17,7 +15,7 @@ pub(crate) enum Spread {
 }
 
 /// What must be known of a model to hear it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Curve {
     pub(crate) spread: Spread,
     /// Whether it repeats a season and does not look at the present.
@@ -59,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_error_put_back_gives_the_value() {
-        let history = History::new(0, 7.0, 10);
+        let history = History::new(0, 7.0);
         for spread in [Spread::Plain, Spread::Relative] {
             let error = spread.error(&history, 0.8, 25.0);
             assert!((spread.value(&history, 0.8, error) - 25.0).abs() < 1e-9, "{spread:?}");

@@ -1,10 +1,8 @@
 //! A fitted predictor: a bounded tail of history, the voice that was learned, and forecasts that wait to be judged.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use tidegate_core::forecast::{Forecast, Quantiles, Standing};
+use tidegate_core::forecast::{Forecast, LEVELS, Standing};
 use tidegate_core::signals::Signal;
 use tidegate_core::{Series, Timestamp};
 
@@ -20,8 +18,9 @@ const KNOWN_STEPS_MIN: usize = 24;
 /// Forecasts of one horizon that wait at a time; more overlap and tell nothing new.
 const WAITING_PER_HORIZON: usize = 4;
 
-/// A predictor that has learned from a history and follows the series since. Serialisable, at most some 250 KB.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A predictor that has learned from a history and follows the series since. What it knows follows from the history, so it is not
+/// stored but learned again.
+#[derive(Debug, Clone, PartialEq)]
 pub struct FittedPredictor {
     config: PredictorConfig,
     /// End of the last step.
@@ -30,16 +29,16 @@ pub struct FittedPredictor {
     history: Option<History>,
     voice: Option<Voice>,
     league: Vec<Standing>,
-    waiting: VecDeque<Waiting>,
+    waiting: Vec<Waiting>,
 }
 
 /// A forecast whose value has not come yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 struct Waiting {
     target: Target,
     origin: usize,
     h: usize,
-    said: Quantiles,
+    said: [f32; LEVELS.len()],
 }
 
 impl FittedPredictor {
@@ -51,7 +50,7 @@ impl FittedPredictor {
             history: None,
             voice: None,
             league: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
         };
         let known = series.known_len() >= KNOWN_STEPS_MIN && series.step() == config.step;
         let Some(prepared) = known.then(|| prepare(series, &config.season_steps())).flatten() else {
@@ -120,6 +119,17 @@ impl FittedPredictor {
         self.config.step
     }
 
+    /// Bytes kept, of memory and not of text.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let of_standing = |standing: &Standing| size_of::<Standing>() + standing.model.capacity();
+        size_of::<Self>()
+            + self.history.as_ref().map_or(0, History::size)
+            + self.voice.as_ref().map_or(0, Voice::size)
+            + self.league.iter().map(of_standing).sum::<usize>()
+            + self.waiting.capacity() * size_of::<Waiting>()
+    }
+
     fn paths(&self) -> Option<Paths> {
         let history = self.history.as_ref()?;
         let stale = history.staleness(history.end().checked_sub(1)?)?;
@@ -137,7 +147,7 @@ impl FittedPredictor {
                 due.then(|| waiting.target.actual(history, waiting.origin, waiting.h)).flatten()
             {
                 let weight = (steps(spacing(waiting.h)) / steps(waiting.h)).min(1.0);
-                voice.learn(waiting.target, waiting.h, &waiting.said, value, weight);
+                voice.learn(waiting.target, waiting.h, &waiting.said.map(f64::from), value, weight);
             }
             !due
         });
@@ -150,11 +160,16 @@ impl FittedPredictor {
         let origin = history.end() - 1;
         for target in [Target::Step, Target::Max] {
             for h in voice.judged(target).filter(|h| origin.is_multiple_of(spacing(*h))) {
-                let said = voice.speak(history, &paths, target, h);
+                let said = voice.speak(history, &paths, target, h).map(|said| said.values().map(narrow));
                 self.waiting.extend(said.map(|said| Waiting { target, origin, h, said }));
             }
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seven digits are enough")]
+const fn narrow(value: f64) -> f32 {
+    value as f32
 }
 
 /// Steps between forecasts of a horizon that are judged.

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
 use tidegate_core::Quantiles;
 use tidegate_core::forecast::{LEVELS, Score};
 
@@ -15,7 +14,6 @@ use crate::curve::{Curve, Spread};
 use crate::empirical::{Errors, Grid, pinball};
 use crate::grid::steps;
 use crate::history::History;
-use crate::packed;
 use crate::trial::{Origin, Trial};
 
 /// Indices into [`LEVELS`] of 0.5, 0.9, 0.95 and 0.99, at which forecasts are scored.
@@ -33,7 +31,7 @@ const WEIGHT_MIN: f64 = 0.005;
 const UNDER: f64 = 1e-6;
 
 /// What is forecast `h` steps ahead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The value of that step.
     Step,
@@ -259,15 +257,22 @@ impl<'a> Judge<'a> {
             let heard =
                 weights.iter().any(|w| *w >= WEIGHT_MIN) || those.iter().any(|w| w[curve] >= WEIGHT_MIN);
             errors.filter(|_| heard).map(|errors| CurveVoice {
-                errors: errors.map(packed::narrowed),
-                weights: weights.map(packed::narrowed),
+                curve,
+                errors: errors.map(narrow),
+                weights: weights.map(narrow),
             })
         };
-        let voices = errors.iter().enumerate().map(voice).collect();
+        let mut voices: Vec<CurveVoice> = errors.iter().enumerate().filter_map(voice).collect();
+        voices.shrink_to_fit();
         let cell = Cell { h: self.h, voices, conformal: self.conformal };
         let learned = Learned { mix: self.mix, errors };
         Some(Verdict { cell, learned, tallies: self.tallies })
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seven digits are enough")]
+const fn narrow(value: f64) -> f32 {
+    value as f32
 }
 
 fn loss(said: &Grid, value: f64) -> f64 {

@@ -17,7 +17,6 @@ mod grid;
 mod history;
 mod judge;
 mod models;
-mod packed;
 mod peak;
 mod prepare;
 mod trees;

@@ -8,8 +8,6 @@ mod least_squares;
 mod regression;
 mod seasonal;
 
-use serde::{Deserialize, Serialize};
-
 use crate::curve::Spread;
 use crate::grid::grid;
 use crate::history::History;
@@ -42,7 +40,7 @@ pub(crate) enum Model {
 }
 
 /// A model that has learned from a history and follows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fitted {
     LastValue,
     SeasonalNaive(Seasonal),
@@ -152,6 +150,15 @@ impl Fitted {
     pub(crate) fn slim(&mut self) {
         if let Self::Forest(forest) = self {
             forest.slim();
+        }
+    }
+
+    /// Bytes kept beside the value itself.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::LastValue | Self::SeasonalNaive(_) | Self::Smoothing(_) => 0,
+            Self::Regression(regression) => regression.size(),
+            Self::Forest(forest) => forest.size(),
         }
     }
 

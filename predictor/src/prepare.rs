@@ -44,7 +44,7 @@ pub(crate) fn prepare(series: &Series, seasons: &[usize]) -> Option<Prepared> {
     let step = series.step().as_millis().max(1);
     let since_epoch = u128::try_from(series.time(offset).as_millis()).unwrap_or(0) / step;
     let phase = u64::try_from(since_epoch).unwrap_or(0);
-    let mut history = History::new(phase, scale, values.len());
+    let mut history = History::new(phase, scale);
     values[offset..].iter().for_each(|v| history.push(*v));
     Some(Prepared { history, zero_is_outage })
 }

@@ -1,10 +1,7 @@
-//! Extremely randomised trees (Geurts, Ernst, Wehenkel, *Machine Learning* 63, 2006) whose leaves keep the rows that they were
-//! made from: a state is answered with the past rows that resemble it. What these rows say is the caller's business.
-
-use serde::{Deserialize, Serialize};
+//! Extremely randomised trees (Geurts, Ernst, Wehenkel, *Machine Learning* 63, 2006) that lead a state to leaves: the past rows that
+//! resemble it. What is kept of these rows, and what they say, is the caller's business.
 
 use crate::grid::steps;
-use crate::packed;
 
 /// How trees are grown.
 #[derive(Debug, Clone, Copy)]
@@ -12,16 +9,14 @@ pub(crate) struct Growth {
     pub(crate) trees: usize,
     /// Fewest rows in a leaf.
     pub(crate) leaf_min: usize,
-    /// Most rows that a leaf keeps, evenly spread over the ranks of their targets.
-    pub(crate) kept_max: usize,
     /// Features of which the best cut is taken, at each node.
     pub(crate) tried: usize,
 }
 
 /// Depth at which a leaf is made in any case.
 const DEPTH_MAX: usize = 24;
-/// Mark of a leaf in place of a feature.
-const LEAF: u8 = u8::MAX;
+/// Most leaves of a tree: cuts are counted in bytes.
+const LEAVES_MAX: usize = 256;
 /// Sums that run beside each other, so that they need not wait for one another.
 const LANES: usize = 8;
 
@@ -52,121 +47,98 @@ impl Table {
     }
 }
 
-/// Fitted trees.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Trees(Vec<Tree>);
+/// Fitted trees. Their leaves are numbered through all trees, and what a leaf has to say is kept by whoever grew them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Trees {
+    trees: Vec<Tree>,
+    cuts: Vec<Cut>,
+}
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Packed", into = "Packed")]
+#[derive(Debug, Clone, PartialEq)]
 struct Tree {
     /// Bit `b`: block `b` was learned from.
     seen: u32,
-    nodes: Vec<Node>,
-    /// Rows, by leaf.
-    kept: Vec<u16>,
+    /// Its first cut, and how many there are. It has a leaf more than cuts.
+    first: u32,
+    cuts: u32,
 }
 
-/// A cut, or a leaf.
+/// A cut. All on its low side stands directly after it, then all on its high side; what has no cut is a leaf.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Node {
-    /// Where a cut parts, as the upper half of a float; unused in a leaf.
-    cut: u16,
-    /// Of a cut the node below it, which the one above follows; of a leaf its first row among those kept.
+struct Cut {
+    /// Where it parts, as the upper half of a float.
     at: u16,
-    /// [`LEAF`] marks a leaf.
     feature: u8,
-    /// Rows that a leaf keeps.
-    count: u8,
+    /// Cuts on its low side.
+    low: u8,
 }
 
 impl Trees {
-    /// Each tree learns from a random half of the `blocks` parts of the history.
-    pub(crate) fn fit(table: &Table, blocks: usize, growth: Growth, seed: u64) -> Self {
+    /// Each tree learns from a random half of the `blocks` parts of the history. `close` is told the rows of each
+    /// leaf, in the order of their numbers.
+    pub(crate) fn fit(
+        table: &Table,
+        blocks: usize,
+        growth: Growth,
+        seed: u64,
+        mut close: impl FnMut(&mut [u16]),
+    ) -> Self {
         let mut random = Random(seed ^ 0x5851_f42d_4c95_7f2d);
-        let mut grower = Grower { table, growth, values: Vec::new(), targets: Vec::new() };
-        let trees = (0..growth.trees).map(|_| {
+        let mut grower = Grower { table, growth, values: Vec::new(), targets: Vec::new(), cuts: Vec::new() };
+        let mut trees = Vec::with_capacity(growth.trees);
+        for _ in 0..growth.trees {
             let seen = half_of(blocks, &mut random);
             let mut chosen: Vec<u16> = (0u16..)
                 .zip(&table.blocks)
                 .filter(|(_, block)| seen >> **block & 1 == 1)
                 .map(|(at, _)| at)
                 .collect();
-            let mut tree = Tree { seen, nodes: vec![Node::leaf()], kept: Vec::new() };
-            grower.grow(&mut tree, 0, &mut chosen, 0, &mut random);
-            tree
-        });
-        Self(trees.collect())
+            grower.growth.leaf_min = growth.leaf_min.max(chosen.len().div_ceil(LEAVES_MAX));
+            let first = grower.cuts.len();
+            grower.grow(&mut chosen, 0, &mut random, &mut close);
+            let index = |n: usize| u32::try_from(n).expect("there are fewer cuts than rows times trees");
+            trees.push(Tree { seen, first: index(first), cuts: index(grower.cuts.len() - first) });
+        }
+        grower.cuts.shrink_to_fit();
+        Self { trees, cuts: grower.cuts }
     }
 
-    /// The rows that resemble a state, by tree.
-    pub(crate) fn alike(&self, state: &[f32]) -> impl Iterator<Item = &[u16]> {
-        self.0.iter().map(move |tree| tree.leaf(state)).filter(|rows| !rows.is_empty())
+    /// The leaf that a state falls into, of each tree.
+    pub(crate) fn leaves(&self, state: &[f32]) -> impl Iterator<Item = usize> {
+        self.trees.iter().enumerate().map(move |(number, tree)| self.leaf(number, tree, state))
     }
 
-    /// The same, by the trees that have not seen this block.
-    pub(crate) fn alike_apart_from(&self, block: usize, state: &[f32]) -> impl Iterator<Item = &[u16]> {
-        let apart = self.0.iter().filter(move |tree| tree.seen >> block & 1 == 0);
-        apart.map(move |tree| tree.leaf(state)).filter(|rows| !rows.is_empty())
+    /// The same, of the trees that have not seen this block.
+    pub(crate) fn leaves_apart_from(&self, block: usize, state: &[f32]) -> impl Iterator<Item = usize> {
+        let apart = self.trees.iter().enumerate().filter(move |(_, tree)| tree.seen >> block & 1 == 0);
+        apart.map(move |(number, tree)| self.leaf(number, tree, state))
+    }
+
+    fn leaf(&self, number: usize, tree: &Tree, state: &[f32]) -> usize {
+        let (mut at, mut cuts) = (tree.first as usize, tree.cuts as usize);
+        // Before a tree's leaves stand those of the trees before it, of which each has a leaf more than cuts.
+        let mut leaf = at + number;
+        while cuts > 0 {
+            let cut = self.cuts[at];
+            let low = usize::from(cut.low);
+            if state[usize::from(cut.feature)] >= cut.value() {
+                (at, leaf, cuts) = (at + 1 + low, leaf + low + 1, cuts - 1 - low);
+            } else {
+                (at, cuts) = (at + 1, low);
+            }
+        }
+        leaf
     }
 
     /// Bytes kept.
     pub(crate) fn size(&self) -> usize {
-        let of_tree =
-            |tree: &Tree| size_of_val(&tree.nodes[..]) + size_of_val(&tree.kept[..]) + size_of::<Tree>();
-        self.0.iter().map(of_tree).sum()
+        self.trees.capacity() * size_of::<Tree>() + self.cuts.capacity() * size_of::<Cut>()
     }
 }
 
-impl Node {
-    const fn leaf() -> Self {
-        Self { cut: 0, at: 0, feature: LEAF, count: 0 }
-    }
-
-    fn cut(self) -> f32 {
-        f32::from_bits(u32::from(self.cut) << 16)
-    }
-}
-
-/// The form in which a tree is stored: numbers of 16 bits as text.
-#[derive(Serialize, Deserialize)]
-struct Packed {
-    seen: u32,
-    nodes: String,
-    kept: String,
-}
-
-impl From<Tree> for Packed {
-    fn from(tree: Tree) -> Self {
-        let parts = |node: &Node| [node.cut, node.at, u16::from(node.feature) << 8 | u16::from(node.count)];
-        let nodes: Vec<u16> = tree.nodes.iter().flat_map(parts).collect();
-        Self { seen: tree.seen, nodes: packed::counts_text(&nodes), kept: packed::counts_text(&tree.kept) }
-    }
-}
-
-impl From<Packed> for Tree {
-    fn from(packed: Packed) -> Self {
-        let parts = packed::counts(&packed.nodes);
-        let node = |[cut, at, rest]: &[u16; 3]| {
-            let [feature, count] = rest.to_be_bytes();
-            Node { cut: *cut, at: *at, feature, count }
-        };
-        let nodes = parts.as_chunks::<3>().0.iter().map(node).collect();
-        Self { seen: packed.seen, nodes, kept: packed::counts(&packed.kept) }
-    }
-}
-
-impl Tree {
-    fn leaf(&self, state: &[f32]) -> &[u16] {
-        let (mut node, mut depth) = (self.nodes.first().copied(), 0);
-        // What was read back may be no tree.
-        while let Some(cut) = node.filter(|node| node.feature != LEAF && depth <= DEPTH_MAX) {
-            let value = state.get(usize::from(cut.feature)).copied().unwrap_or(0.0);
-            node = self.nodes.get(usize::from(cut.at) + usize::from(value >= cut.cut())).copied();
-            depth += 1;
-        }
-        let leaf = node.filter(|node| node.feature == LEAF);
-        let rows = leaf.map(|leaf| usize::from(leaf.at)..usize::from(leaf.at) + usize::from(leaf.count));
-        rows.and_then(|rows| self.kept.get(rows)).unwrap_or_default()
+impl Cut {
+    fn value(self) -> f32 {
+        f32::from_bits(u32::from(self.at) << 16)
     }
 }
 
@@ -176,38 +148,33 @@ struct Grower<'a> {
     /// Of the rows of a node: one feature, and the targets.
     values: Vec<f32>,
     targets: Vec<f32>,
+    cuts: Vec<Cut>,
 }
 
 impl Grower<'_> {
-    fn grow(&mut self, tree: &mut Tree, at: usize, chosen: &mut [u16], depth: usize, random: &mut Random) {
-        // Nodes and kept rows are counted in 16 bits; so many rows have no more of either.
+    fn grow(
+        &mut self,
+        chosen: &mut [u16],
+        depth: usize,
+        random: &mut Random,
+        close: &mut impl FnMut(&mut [u16]),
+    ) {
         let split = if chosen.len() < 2 * self.growth.leaf_min || depth >= DEPTH_MAX {
             None
         } else {
             self.best_cut(chosen, random)
         };
-        let Some((feature, cut)) = split else { return self.close(tree, at, chosen) };
+        let Some((feature, cut)) = split else { return close(chosen) };
         let column = self.table.column(feature);
         let middle = partition(chosen, |row| column[usize::from(row)] < cut);
-        let below = tree.nodes.len();
-        tree.nodes.extend([Node::leaf(); 2]);
-        let feature = u8::try_from(feature).expect("there are fewer than 255 features");
-        tree.nodes[at] = Node { cut: upper_half(cut), at: index(below), feature, count: 0 };
+        let feature = u8::try_from(feature).expect("there are at most 255 features");
+        let at = self.cuts.len();
+        self.cuts.push(Cut { at: upper_half(cut), feature, low: 0 });
         let (low, high) = chosen.split_at_mut(middle);
-        self.grow(tree, below, low, depth + 1, random);
-        self.grow(tree, below + 1, high, depth + 1, random);
-    }
-
-    fn close(&self, tree: &mut Tree, at: usize, chosen: &mut [u16]) {
-        let from = index(tree.kept.len());
-        let kept = chosen.len().min(self.growth.kept_max);
-        if kept < chosen.len() {
-            let target = |row: &u16| self.table.targets[usize::from(*row)];
-            chosen.sort_unstable_by(|a, b| target(a).total_cmp(&target(b)));
-        }
-        // The middle of each of as many equal parts.
-        tree.kept.extend((0..kept).map(|part| chosen[(2 * part + 1) * chosen.len() / (2 * kept)]));
-        tree.nodes[at] = Node { count: u8::try_from(kept).unwrap_or(u8::MAX), at: from, ..Node::leaf() };
+        self.grow(low, depth + 1, random, close);
+        self.cuts[at].low =
+            u8::try_from(self.cuts.len() - at - 1).expect("a tree has at most LEAVES_MAX leaves");
+        self.grow(high, depth + 1, random, close);
     }
 
     /// The cut that leaves least variance, of one random cut for each of some random features.
@@ -289,10 +256,6 @@ fn share(count: usize) -> f32 {
     steps(count) as f32
 }
 
-fn index(n: usize) -> u16 {
-    u16::try_from(n).expect("a tree of 65,536 rows at most has no more nodes and keeps no more rows")
-}
-
 /// Moves those that are `first` to the front; gives how many.
 fn partition(chosen: &mut [u16], first: impl Fn(u16) -> bool) -> usize {
     let mut middle = 0;
@@ -343,7 +306,7 @@ impl Random {
 mod tests {
     use super::*;
 
-    const GROWTH: Growth = Growth { trees: 16, leaf_min: 4, kept_max: 255, tried: 2 };
+    const GROWTH: Growth = Growth { trees: 16, leaf_min: 4, tried: 2 };
 
     /// The second feature decides, the first is noise.
     fn table(rows: usize) -> Table {
@@ -352,37 +315,48 @@ mod tests {
         Table::new(&states, targets, (0..rows).map(|row| u8::try_from(row * 8 / rows).unwrap()).collect())
     }
 
+    /// Trees, and the rows of their leaves.
+    fn grown(growth: Growth) -> (Trees, Vec<Vec<u16>>) {
+        let mut leaves = Vec::new();
+        let trees = Trees::fit(&table(400), 8, growth, 3, |rows| leaves.push(rows.to_vec()));
+        (trees, leaves)
+    }
+
     #[test]
     fn rows_alike_are_found_and_those_of_a_block_left_out() {
-        let table = table(400);
-        let trees = Trees::fit(&table, 8, GROWTH, 3);
-        let alike: Vec<u16> = trees.alike(&[50.0, 8.0]).flatten().copied().collect();
+        let (trees, leaves) = grown(GROWTH);
+        let alike: Vec<u16> = trees.leaves(&[50.0, 8.0]).flat_map(|leaf| leaves[leaf].clone()).collect();
         let high = alike.iter().filter(|row| *row % 10 >= 5).count();
         assert!(high * 10 >= alike.len() * 9, "{high} of {}", alike.len());
-        assert!(trees.alike_apart_from(2, &[50.0, 8.0]).flatten().all(|row| *row / 50 != 2));
-        assert_eq!(trees, Trees::fit(&table, 8, GROWTH, 3));
+        let apart: Vec<&u16> =
+            trees.leaves_apart_from(2, &[50.0, 8.0]).flat_map(|leaf| &leaves[leaf]).collect();
+        assert!(!apart.is_empty() && apart.iter().all(|row| **row / 50 != 2));
+        assert_eq!((trees, leaves), grown(GROWTH));
     }
 
     #[test]
-    fn a_leaf_keeps_an_even_choice_of_its_rows() {
-        let trees = Trees::fit(&table(400), 8, Growth { kept_max: 3, leaf_min: 200, ..GROWTH }, 3);
-        for rows in trees.alike(&[0.0, 0.0]) {
-            let high = rows.iter().filter(|row| *row % 10 >= 5).count();
-            assert!(rows.len() == 3 && (1..=2).contains(&high), "{rows:?}");
+    fn every_row_is_found_again_in_the_leaf_that_it_was_put_into() {
+        let (trees, leaves) = grown(GROWTH);
+        let table = table(400);
+        for (leaf, rows) in leaves.iter().enumerate() {
+            for row in rows {
+                let state = [table.column(0)[usize::from(*row)], table.column(1)[usize::from(*row)]];
+                assert!(trees.leaves(&state).any(|found| found == leaf), "row {row} of leaf {leaf}");
+            }
         }
-        assert!(trees.size() <= 16 * 72, "{}", trees.size());
     }
 
     #[test]
-    fn what_is_no_tree_finds_nothing_and_ends() {
-        let stored = |nodes: &[u16]| {
-            let text = packed::counts_text(nodes);
-            let json = format!(r#"[{{"seen":1,"nodes":"{text}","kept":""}}]"#);
-            serde_json::from_str::<Trees>(&json).unwrap()
-        };
-        // A cut that leads to itself, one that leads nowhere, a leaf of rows that are not there, and nothing at all.
-        for nodes in [&[0, 0, 0, 0, 0, 0][..], &[0, 900, 0], &[0, 7, 0xff09], &[]] {
-            assert_eq!(stored(nodes).alike(&[1.0]).count(), 0, "{nodes:?}");
-        }
+    fn a_tree_has_a_bounded_number_of_leaves() {
+        let growth = Growth { leaf_min: 1, tried: 1, ..GROWTH };
+        let states: Vec<[f32; 1]> = (0..2000).map(|row| [share(row)]).collect();
+        let targets = (0..2000).map(|row| share(row * 7919 % 997)).collect();
+        let blocks = (0..2000).map(|row| u8::try_from(row / 250).unwrap()).collect();
+        let mut leaves = 0;
+        let trees = Trees::fit(&Table::new(&states, targets, blocks), 8, growth, 3, |_| leaves += 1);
+        assert!(trees.trees.iter().all(|tree| (1..256).contains(&tree.cuts)), "{trees:?}");
+        assert_eq!(trees.leaves(&[-1.0]).next(), Some(0));
+        assert_eq!(trees.leaves(&[1e9]).last(), Some(leaves - 1));
+        assert!(trees.size() <= 16 * 16 + 4 * leaves, "{}", trees.size());
     }
 }

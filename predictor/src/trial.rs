@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn no_model_reads_beyond_its_origin() {
         let value = |t: u32| 20.0 + 9.0 * (f64::from(t % 48) / 8.0).sin() + f64::from(t * 7919 % 13);
-        let (mut whole, mut cut) = (History::new(5, 20.0, 9999), History::new(5, 20.0, 9999));
+        let (mut whole, mut cut) = (History::new(5, 20.0), History::new(5, 20.0));
         (0..600).for_each(|t| whole.push(Some(value(t) * if t > 431 { 5.0 } else { 1.0 })));
         (0..432).for_each(|t| cut.push(Some(value(t))));
         for model in league(&[48], 60, 5) {

@@ -1,11 +1,10 @@
 //! The voice of a fitted predictor: paths of the models, spread by their errors, mixed and calibrated, at any horizon.
 
-use serde::{Deserialize, Serialize};
 use tidegate_core::Quantiles;
 use tidegate_core::forecast::{LEVELS, Standing};
 
 use crate::aggregate::average;
-use crate::cell::Cell;
+use crate::cell::{Cell, CurveVoice};
 use crate::config::PredictorConfig;
 use crate::course;
 use crate::curve::{Curve, Spread};
@@ -20,7 +19,7 @@ use crate::trial::{self, running_max};
 const MIX: &str = "mix";
 
 /// Models, and how they are heard at each horizon of the grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Voice {
     models: Vec<Option<Fitted>>,
     curves: Vec<Curve>,
@@ -76,10 +75,21 @@ impl Voice {
     /// Drops the models that no cell hears.
     fn forget_the_unheard(&mut self) {
         for (at, model) in self.models.iter_mut().enumerate() {
-            if !self.steps.iter().chain(&self.maxima).any(|cell| cell.voices[at].is_some()) {
+            if !self.steps.iter().chain(&self.maxima).any(|cell| cell.hears(at)) {
                 *model = None;
             }
         }
+    }
+
+    /// Bytes kept.
+    pub(crate) fn size(&self) -> usize {
+        let of_cell = |cell: &Cell| size_of::<Cell>() + cell.voices.capacity() * size_of::<CurveVoice>();
+        let models = self.models.capacity() * size_of::<Option<Fitted>>();
+        models
+            + self.models.iter().flatten().map(Fitted::size).sum::<usize>()
+            + self.curves.capacity() * size_of::<Curve>()
+            + self.courses.capacity() * size_of::<Option<f64>>()
+            + self.steps.iter().chain(&self.maxima).map(of_cell).sum::<usize>()
     }
 
     /// Steps of history that it reads back.
@@ -119,13 +129,13 @@ impl Voice {
     }
 
     /// Learns the coverage of a forecast made `h` steps before its value came.
-    pub(crate) fn learn(&mut self, target: Target, h: usize, said: &Quantiles, value: f64, weight: f64) {
+    pub(crate) fn learn(&mut self, target: Target, h: usize, said: &Grid, value: f64, weight: f64) {
         let cells = match target {
             Target::Step => &mut self.steps,
             Target::Max => &mut self.maxima,
         };
         if let Some(cell) = cells.iter_mut().find(|cell| cell.h == h) {
-            cell.conformal.learn(said.values(), value, weight);
+            cell.conformal.learn(said, value, weight);
         }
     }
 

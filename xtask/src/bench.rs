@@ -26,7 +26,7 @@ struct Bench {
     about: &'static str,
 }
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
     Bench {
         name: "forecast",
         package: "tidegate-predictor",
@@ -34,6 +34,14 @@ const BENCHES: [Bench; 8] = [
         binary: false,
         servers: &[],
         about: "pinball loss against the last value, coverage and fit time on the traces in TIDEGATE_TRACES",
+    },
+    Bench {
+        name: "memory",
+        package: "tidegate-brain",
+        example: "memory",
+        binary: false,
+        servers: &[],
+        about: "memory per workload with three weeks of minutes behind it; argument: workloads",
     },
     Bench {
         name: "history",

@@ -99,7 +99,8 @@ impl Backend for Machine {
     }
 
     fn decisions(&self, id: &WorkloadId, limit: usize) -> Result<Vec<views::Decision>, Refusal> {
-        self.brain(id, |brain| brain.decisions().take(limit).map(show::decision).collect())
+        self.brain(id, |_| ())?;
+        show::decisions(&self.store, id, limit)
     }
 
     fn summary(&self, from: Timestamp, to: Timestamp) -> Result<views::Summary, Refusal> {

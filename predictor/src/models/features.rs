@@ -1,8 +1,6 @@
 //! What the regression looks at: lags, rolling statistics, past seasons and the calendar, nearly all as changes against
 //! the last value, so that a level it never saw does not mislead it. Nothing after the origin is read.
 
-use serde::{Deserialize, Serialize};
-
 use crate::grid::steps;
 use crate::history::History;
 
@@ -23,7 +21,7 @@ const HARMONICS: usize = 3;
 const SEASON_PIECES: usize = 288;
 
 /// Which features there are; fixed by a fit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Features {
     /// Seasons of which a full cycle lies before every row, in steps.
     seasons: Vec<usize>,

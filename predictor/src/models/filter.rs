@@ -8,7 +8,6 @@
 use augurs::ets::AutoETS;
 use augurs::ets::model::TrendComponent;
 use augurs::{Fit, Predict};
-use serde::{Deserialize, Serialize};
 
 use super::least_squares::solve;
 use crate::history::History;
@@ -19,7 +18,7 @@ const WINDOW: usize = 400;
 const RECURRENCE_TOLERANCE: f64 = 1e-3;
 
 /// Factors of the recurrence, and where it stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Filter {
     carry: f64,
     gain: f64,
@@ -140,7 +139,7 @@ mod tests {
 
     #[test]
     fn follows_on_as_the_library_would_after_a_fit_on_more_data() {
-        let mut history = History::new(0, 20.0, 1000);
+        let mut history = History::new(0, 20.0);
         (0..300).for_each(|t| history.push(Some(wavy(t))));
         let filter = Filter::fit(&history, 300).unwrap();
         // The library's own path from the same fit: the recurrence must give it to rounding (histories hold 24 bits).
@@ -156,7 +155,7 @@ mod tests {
     #[test]
     fn simple_smoothing_matches_a_hand_worked_table() {
         // Level 10, α = 0.5: 14 → 12, 8 → 10, gap → 10, 11 → 10.5; flat ahead.
-        let mut history = History::new(0, 1.0, 100);
+        let mut history = History::new(0, 1.0);
         [Some(14.0), Some(8.0), None, Some(11.0)]
             .into_iter()
             .for_each(|v| history.push(v.map(|v: f64| v.exp_m1())));
@@ -181,7 +180,7 @@ mod tests {
 
     #[test]
     fn has_no_opinion_on_a_constant() {
-        let mut history = History::new(0, 1.0, 100);
+        let mut history = History::new(0, 1.0);
         (0..100).for_each(|_| history.push(Some(5.0)));
         assert_eq!(Filter::fit(&history, 100), None);
     }

@@ -5,10 +5,10 @@
 //! horizons between, and the window maxima, are read from the same origins.
 
 mod features;
+mod leaves;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
 use tidegate_core::forecast::LEVELS;
 
 use crate::empirical::Grid;
@@ -17,6 +17,7 @@ use crate::history::History;
 use crate::judge::Target;
 use crate::trees::{Growth, Table, Trees};
 use features::Features;
+use leaves::Leaves;
 
 /// Latest steps that are learned from: a week of minutes, which is what a history keeps for seasons too.
 const SPAN_MAX: usize = 10_080;
@@ -28,12 +29,12 @@ const ROWS_MIN: usize = 48;
 const APART: usize = 6;
 /// The origins are cut into this many blocks; each tree learns from a random half of them.
 const BLOCKS: usize = 24;
-const GROWTH: Growth = Growth { trees: 24, leaf_min: 8, kept_max: 16, tried: 12 };
+const GROWTH: Growth = Growth { trees: 12, leaf_min: 8, tried: 12 };
 /// Seed of the draw of features and cuts: nothing is gained by changing it.
 const SEED: u64 = 1;
 
 /// Trees for some horizons, and the origins that they learned from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Forest {
     features: Features,
     grid: Vec<usize>,
@@ -43,12 +44,18 @@ pub(crate) struct Forest {
     stride: usize,
     /// Origins learned from, in strides from the first.
     rows: Vec<u16>,
-    /// Horizons that trees were grown for, and the trees.
-    anchors: Vec<(usize, Trees)>,
+    anchors: Vec<Anchor>,
     /// By row, then by horizon of the grid: the change at that step, and the largest up to it; NaN where one is not known.
     /// Empty when they are to be read from the history.
-    #[serde(skip)]
     changes: Vec<[f32; 2]>,
+}
+
+/// Trees grown for one horizon.
+#[derive(Debug, Clone, PartialEq)]
+struct Anchor {
+    horizon: usize,
+    trees: Trees,
+    leaves: Leaves,
 }
 
 /// Distributions at the horizons of the grid, in the unit of the series; `None`: no opinion.
@@ -82,7 +89,7 @@ impl Forest {
         let features = Features::new(history, upto, seasons);
         let first = upto.saturating_sub(SPAN_MAX).max(features.first_origin(upto));
         let stride = upto.saturating_sub(first).div_ceil(ROWS_MAX).max(1);
-        let known = |row: &u16| history.value(first + usize::from(*row) * stride).is_some();
+        let known = |row: &u16| history.is_known(first + usize::from(*row) * stride);
         let count = u16::try_from(upto.saturating_sub(first).div_ceil(stride)).ok()?;
         let rows: Vec<u16> = (0..count).filter(known).collect();
         let mut forest = Self {
@@ -104,13 +111,13 @@ impl Forest {
             base.push(state);
         }
         for anchor in anchors(grid) {
-            let Some(trees) = forest.grow(history, &base, anchor) else { break };
-            forest.anchors.push((grid[anchor], trees));
+            let Some(anchor) = forest.grow(history, &base, anchor) else { break };
+            forest.anchors.push(anchor);
         }
         (!forest.anchors.is_empty()).then_some(forest)
     }
 
-    fn grow(&self, history: &History, base: &[Vec<f32>], place: usize) -> Option<Trees> {
+    fn grow(&self, history: &History, base: &[Vec<f32>], place: usize) -> Option<Anchor> {
         let change = |row: usize| self.changes[row * self.grid.len() + place][0];
         let usable =
             (0..self.rows.len()).take_while(|row| self.origin(*row) + self.grid[place] < self.upto).count();
@@ -129,7 +136,10 @@ impl Forest {
         let targets =
             (0..usable).map(|row| Some(change(row)).filter(|c| !c.is_nan()).unwrap_or(0.0)).collect();
         let table = Table::new(&states, targets, blocks);
-        Some(Trees::fit(&table, BLOCKS, GROWTH, SEED))
+        let mut leaves = Leaves::default();
+        let trees = Trees::fit(&table, BLOCKS, GROWTH, SEED, |rows| leaves.push(rows));
+        leaves.shrink();
+        Some(Anchor { horizon: self.grid[place], trees, leaves })
     }
 
     fn origin(&self, row: usize) -> usize {
@@ -144,18 +154,16 @@ impl Forest {
         let mut course = Vec::with_capacity(self.grid.len());
         for h in &self.grid[..places] {
             for ahead in from..=*h {
-                match history.value(origin + ahead) {
-                    Some(_) => max = max.max(history.z(origin + ahead) - now),
-                    None => gaps += 1,
+                if history.is_known(origin + ahead) {
+                    max = max.max(history.z(origin + ahead) - now);
+                } else {
+                    gaps += 1;
                 }
             }
             from = h + 1;
             let over = origin + h >= self.upto;
-            let step = if over || history.value(origin + h).is_none() {
-                f64::NAN
-            } else {
-                history.z(origin + h) - now
-            };
+            let step =
+                if over || !history.is_known(origin + h) { f64::NAN } else { history.z(origin + h) - now };
             let max = if over || gaps * 5 > *h { f64::NAN } else { max };
             #[expect(clippy::cast_possible_truncation, reason = "seven digits of a change are enough")]
             course.push([step as f32, max as f32]);
@@ -168,6 +176,16 @@ impl Forest {
         self.changes = Vec::new();
     }
 
+    /// Bytes kept.
+    pub(crate) fn size(&self) -> usize {
+        let of_anchor = |anchor: &Anchor| anchor.trees.size() + anchor.leaves.size() + size_of::<Anchor>();
+        let anchors: usize = self.anchors.iter().map(of_anchor).sum();
+        anchors
+            + self.rows.capacity() * size_of::<u16>()
+            + self.grid.capacity() * size_of::<usize>()
+            + self.changes.capacity() * size_of::<[f32; 2]>()
+    }
+
     /// Where the series may go from an origin.
     pub(crate) fn distributions(&self, history: &History, origin: usize) -> Distributions {
         let mut said = Distributions { steps: Vec::new(), maxima: Vec::new() };
@@ -178,12 +196,12 @@ impl Forest {
         for (place, h) in self.grid.iter().enumerate() {
             let nearest = self.nearest(*h);
             if near.as_ref().is_none_or(|(anchor, _)| *anchor != nearest) {
-                let (horizon, trees) = &self.anchors[nearest];
+                let anchor = &self.anchors[nearest];
                 // Courses are followed no further than these trees are asked for.
                 let places = self.grid.iter().take_while(|h| self.nearest(**h) <= nearest).count();
                 let mut state = base.clone();
-                self.features.of_horizon(history, origin, *horizon, &mut state);
-                near = Some((nearest, self.alike(history, trees, &state, places)));
+                self.features.of_horizon(history, origin, anchor.horizon, &mut state);
+                near = Some((nearest, self.alike(history, anchor, &state, places)));
             }
             let Some((_, alike)) = &near else { continue };
             let read = |which: usize| {
@@ -200,21 +218,21 @@ impl Forest {
     /// The trees that a horizon is read from.
     fn nearest(&self, h: usize) -> usize {
         let apart = |horizon: usize| (steps(horizon) / steps(h)).ln().abs();
-        let by_distance =
-            |a: &usize, b: &usize| apart(self.anchors[*a].0).total_cmp(&apart(self.anchors[*b].0));
+        let by_distance = |a: &usize, b: &usize| {
+            apart(self.anchors[*a].horizon).total_cmp(&apart(self.anchors[*b].horizon))
+        };
         (0..self.anchors.len()).min_by(by_distance).unwrap_or(0)
     }
 
     /// The courses after the origins that resemble a state, with their weights.
-    fn alike<'a>(&'a self, history: &History, trees: &Trees, state: &[f32], places: usize) -> Vec<Alike<'a>> {
-        let mut weights = vec![0.0f32; self.rows.len()];
-        for rows in trees.alike(state) {
-            #[expect(clippy::cast_possible_truncation, reason = "a share")]
-            let share = (1.0 / steps(rows.len())) as f32;
-            for row in rows {
-                weights.get_mut(usize::from(*row)).into_iter().for_each(|weight| *weight += share);
-            }
-        }
+    fn alike<'a>(
+        &'a self,
+        history: &History,
+        anchor: &Anchor,
+        state: &[f32],
+        places: usize,
+    ) -> Vec<Alike<'a>> {
+        let weights = anchor.leaves.weights(anchor.trees.leaves(state), self.rows.len());
         let heard = weights.into_iter().enumerate().filter(|(_, weight)| *weight > 0.0);
         let course = |row: usize| match self.changes.get(row * self.grid.len()..(row + 1) * self.grid.len()) {
             Some(known) => Cow::Borrowed(known),
@@ -281,7 +299,7 @@ mod tests {
 
     /// A spike of random height now and then, announced three steps before by a dip.
     fn announced() -> History {
-        let mut history = History::new(0, 10.0, 10_000);
+        let mut history = History::new(0, 10.0);
         for t in 0..900usize {
             let height = 30.0 + steps(t * 7919 % 31);
             history.push(Some(match t % 37 {
@@ -307,19 +325,17 @@ mod tests {
     }
 
     #[test]
-    fn says_the_same_when_it_was_slimmed_or_stored() {
+    fn says_the_same_when_it_was_slimmed() {
         let history = announced();
         let mut forest = Forest::fit(&history, 850, &[37], &[1, 2, 3, 5, 8]).unwrap();
         let said = forest.distributions(&history, 870);
         forest.slim();
         assert_eq!(forest.distributions(&history, 870), said);
-        let back: Forest = serde_json::from_str(&serde_json::to_string(&forest).unwrap()).unwrap();
-        assert_eq!(back.distributions(&history, 870), said);
     }
 
     #[test]
     fn few_or_unknown_origins_are_no_opinion() {
-        let mut history = History::new(0, 10.0, 1000);
+        let mut history = History::new(0, 10.0);
         (0..300).for_each(|t| history.push((t % 9 == 0).then_some(steps(t))));
         assert_eq!(Forest::fit(&history, 300, &[], &[1, 2, 3]), None);
         assert_eq!(anchors(&[1, 2, 3, 5, 8, 12, 20, 40, 60, 120]), [0, 4, 8]);

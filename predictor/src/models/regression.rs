@@ -6,7 +6,6 @@ use linfa::Dataset;
 use linfa::traits::Fit;
 use linfa_elasticnet::ElasticNet;
 use ndarray::{Array1, Array2};
-use serde::{Deserialize, Serialize};
 
 use super::features::Features;
 use super::least_squares::{cholesky, forward};
@@ -29,7 +28,7 @@ const JITTER: f64 = 1e-6;
 const SWEEPS_MAX: u32 = 500;
 
 /// One linear model per horizon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Regression {
     features: Features,
     horizons: Vec<usize>,
@@ -37,7 +36,7 @@ pub(crate) struct Regression {
 }
 
 /// Intercept, weights, and the range of changes seen: a line is not followed beyond it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 struct Line {
     intercept: f64,
     weights: Vec<f32>,
@@ -112,6 +111,12 @@ impl Regression {
                 place.map_or(0.0, |p| changes[p.below] + p.share * (changes[p.above] - changes[p.below]));
             *z = (now + change).max(0.0);
         }
+    }
+
+    /// Bytes kept.
+    pub(crate) fn size(&self) -> usize {
+        let of_line = |line: &Line| size_of::<Line>() + line.weights.capacity() * size_of::<f32>();
+        self.horizons.capacity() * size_of::<usize>() + self.lines.iter().map(of_line).sum::<usize>()
     }
 
     pub(crate) fn reach(&self) -> usize {
@@ -256,7 +261,7 @@ mod tests {
 
     #[test]
     fn learns_that_a_spike_falls_back() {
-        let mut history = History::new(0, 10.0, 10_000);
+        let mut history = History::new(0, 10.0);
         (0..600u32).for_each(|t| history.push(Some(if t % 7 == 0 { 40.0 } else { 10.0 })));
         let model = Regression::fit(&history, 596, &[], &[1, 2, 3]).unwrap();
         let mut path = [0.0; 3];

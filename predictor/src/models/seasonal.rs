@@ -1,14 +1,12 @@
 //! Seasonal naive: a step is as the same step of the latest season that is known.
 
-use serde::{Deserialize, Serialize};
-
 use crate::history::History;
 
 /// Steps over which the present is compared with the last season: one alone may be chance.
 const COURSE_STEPS: usize = 3;
 
 /// The season it repeats, in steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Seasonal {
     pub(crate) season: usize,
 }
@@ -42,7 +40,7 @@ mod tests {
 
     #[test]
     fn repeats_the_last_season_and_never_reads_beyond_the_origin() {
-        let mut history = History::new(0, 1.0, 100);
+        let mut history = History::new(0, 1.0);
         [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 99.0].into_iter().for_each(|v| history.push(Some(v)));
         let mut path = [0.0; 7];
         Seasonal { season: 3 }.path(&history, 5, &mut path);

@@ -28,8 +28,8 @@ const CYCLES: [usize; 3] = [24, 7, 1];
 /// Jobs are started by the clock at full hours and parts of them.
 const HOUR: Duration = Duration::from_secs(3600);
 /// Logarithms of ratios are kept within these: e⁻⁶ to e⁸.
-pub(super) const RATIO_MIN: f64 = -6.0;
-pub(super) const RATIO_MAX: f64 = 8.0;
+const RATIO_MIN: f64 = -6.0;
+const RATIO_MAX: f64 = 8.0;
 /// A demand may rise to this many times itself at once, wherever it stands.
 const BEYOND_LARGEST: f64 = 1.5;
 

@@ -1,7 +1,5 @@
 //! What the forest looks at, nearly all as changes against the last value. Nothing after the origin is read.
 
-use serde::{Deserialize, Serialize};
-
 use crate::grid::steps;
 use crate::history::History;
 use crate::models::features::{LAGS, cycles, half};
@@ -11,7 +9,7 @@ const WINDOWS: [(usize, bool); 6] = [(3, true), (6, false), (12, true), (30, tru
 /// Windows of the size of one-step changes.
 const CHANGES: [usize; 3] = [6, 12, 60];
 /// Which features there are; fixed by a fit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Features {
     seasons: Vec<usize>,
     /// Mean of the transform where it was fitted: how far the level is from home.
