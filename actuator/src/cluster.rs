@@ -5,6 +5,7 @@
 //! what it has seen itself.
 
 pub mod apply;
+pub mod definitions;
 pub mod entry;
 pub mod facts;
 pub mod floor;

@@ -105,7 +105,7 @@ Examples:
     Crds {
         /// How to print.
         #[arg(long, value_enum, default_value_t)]
-        output: Manifest,
+        output: crate::crds::Manifest,
     },
     /// Print shell completions.
     #[command(after_help = "\
@@ -126,16 +126,6 @@ Examples:
     /// Sample workloads, as started by the demo.
     #[command(subcommand, hide = true)]
     Sample(Sample),
-}
-
-/// How objects of a cluster are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Manifest {
-    /// Documents, one after the other.
-    #[default]
-    Yaml,
-    /// One list.
-    Json,
 }
 
 /// Sample workloads.

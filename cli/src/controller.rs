@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tidegate_actuator::cluster::definitions;
 use tidegate_actuator::cluster::lease::{self, LeaseOptions};
 use tidegate_actuator::cluster::watch::Scope;
 use tokio::sync::watch;
@@ -49,6 +50,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         [] => Scope::Cluster,
         names => Scope::Namespaces(names.to_vec()),
     };
+    drop(tokio::spawn(warn_of_definitions(client.clone())));
     let (leads, leading) = watch::channel(false);
     let hub = Arc::new(Hub::start(&args, client.clone(), scope, &url, leading)?);
     let lease = lease_options(&args, &client);
@@ -70,6 +72,21 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     hearing.await.context("the agents' listener panicked")?.context("the agents' listener failed")?;
     serving.await.context("the API panicked")?.context("the API failed")?;
     Ok(())
+}
+
+/// Warns where the cluster's definitions are not those of this program: fields of a policy may be dropped, and rules not be held.
+async fn warn_of_definitions(client: kube::Client) {
+    match definitions::lacking(&client).await {
+        Ok(found) => {
+            for (definition, lacks) in found {
+                tracing::warn!(definition, %lacks, "the cluster's definition of a resource lacks what this version needs");
+            }
+        }
+        Err(error) => {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(error, "the cluster's definitions of resources could not be read");
+        }
+    }
 }
 
 /// A client for the API server: by the kubeconfig given, else as kubectl finds it, else as a pod's ServiceAccount.

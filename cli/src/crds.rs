@@ -1,13 +1,22 @@
 //! `tidegate crds`: the definitions of the custom resources, as an API server takes them.
 
 use anyhow::Context;
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
 use tidegate_actuator::crds::definitions;
 
-use crate::args::Manifest;
-
 const MADE: &str = "# Made by `tidegate crds`; a test keeps it equal to the code.\n";
+
+/// How objects of a cluster are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Manifest {
+    /// Documents, one after the other.
+    #[default]
+    Yaml,
+    /// One list.
+    Json,
+}
 
 /// All definitions.
 pub(crate) fn print(output: Manifest) -> anyhow::Result<String> {

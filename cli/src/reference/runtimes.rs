@@ -29,7 +29,7 @@ metrics:
   select: {model_name: chat}
 ```
 
-**Another runtime**, or an application's own metrics: a rule per signal, which comes before those below. `how` and the rest stand in [the reference](config.md#scrape).
+**Another runtime**, or an application's own metrics: a rule per signal, which comes before those below. `how` and the rest stand in [the reference](config.md#signalrule).
 
 ```yaml
 metrics:
