@@ -52,10 +52,10 @@ pub(crate) fn run(args: &ForecastArgs) -> anyhow::Result<()> {
 fn series_of(points: &[trace::Point], args: &ForecastArgs) -> anyhow::Result<Series> {
     let step = match args.step {
         Some(step) => step.get(),
-        None => usual_step(points).context("a series needs at least two points")?,
+        None => usual_step(points).context("the usual distance of two points is no length of time")?,
     };
     if step < Duration::from_millis(1) {
-        return Err(Usage("--step must be at least a millisecond".into()).into());
+        return Err(Usage(format!("a step must be at least a millisecond, got {step:?}; see --step")).into());
     }
     let at = |point: &trace::Point| Timestamp::from_secs_f64(point.timestamp_s).map(|at| (at, point.value));
     let points: Vec<_> = points.iter().filter_map(at).collect();
@@ -67,7 +67,7 @@ fn usual_step(points: &[trace::Point]) -> Option<Duration> {
     let mut gaps: Vec<f64> =
         points.windows(2).map(|pair| pair[1].timestamp_s - pair[0].timestamp_s).collect();
     gaps.sort_by(f64::total_cmp);
-    gaps.get(gaps.len() / 2).copied().filter(|gap| *gap > 0.0).map(Duration::from_secs_f64)
+    gaps.get(gaps.len() / 2).and_then(|gap| Duration::try_from_secs_f64(*gap).ok())
 }
 
 fn predictor(args: &ForecastArgs, step: Duration) -> anyhow::Result<Predictor> {

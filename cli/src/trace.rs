@@ -170,14 +170,19 @@ fn in_requests_per_second(points: &mut [Point], unit: Unit) {
             sorted.sort_by(f64::total_cmp);
             // The last value holds for as long as most do.
             steps.push(sorted[sorted.len() / 2]);
-            points.iter_mut().zip(steps).for_each(|(point, step)| point.value /= step);
+            // A count of a moment may be a rate beyond all numbers.
+            points
+                .iter_mut()
+                .zip(steps)
+                .for_each(|(point, step)| point.value = (point.value / step).min(f64::MAX));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Write;
 
     fn read_text(text: &[u8], unit: Unit) -> Result<Vec<Point>, TraceError> {
@@ -228,5 +233,72 @@ mod tests {
         }
         assert!(matches!(read(Path::new("/nowhere.csv"), Unit::PerSecond), Err(TraceError::Read { .. })));
         assert!(matches!(read_text(b"\x1f\x8b\x08cut", Unit::PerSecond), Err(TraceError::Read { .. })));
+    }
+
+    /// The text of a trace, most of it as it should be.
+    pub(crate) fn garbled() -> impl Strategy<Value = String> {
+        let odd = || {
+            let odd = [
+                "", " ", "NaN", "inf", "-1", "-0", "1e308", "5e-324", "9e999", "0x10", "1e18", "\u{661}",
+                "\0", "\"3\"",
+            ];
+            prop::sample::select(odd.to_vec()).prop_map(str::to_owned)
+        };
+        let value = prop_oneof![40 => (0u32..500).prop_map(|n| n.to_string()), 1 => odd()];
+        let gap = prop_oneof![30 => (1u32..120).prop_map(f64::from), 1 => prop::sample::select(vec![0.0, -60.0, 1e-9, 0.5, 1e9, 1e300])];
+        let row = (gap, value, prop::option::weighted(0.02, odd()));
+        let header = prop_oneof![9 => Just("timestamp_s,value".to_owned()), 1 => any::<String>()];
+        (header, prop::collection::vec(row, 0..120)).prop_map(|(header, rows)| {
+            let mut at = 1_700_000_000.0;
+            let mut text = header + "\n";
+            for (gap, value, time) in rows {
+                at += gap;
+                text += &format!("{},{value}\n", time.unwrap_or_else(|| at.to_string()));
+            }
+            text
+        })
+    }
+
+    /// Either points that are in order and within bounds, or an error that names the file.
+    fn holds(text: &[u8], unit: Unit) -> Result<(), TestCaseError> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(text)?;
+        match read(file.path(), unit) {
+            Ok(points) => {
+                prop_assert!(points.len() >= 2);
+                prop_assert!(points.is_sorted_by(|a, b| a.timestamp_s < b.timestamp_s));
+                prop_assert!(points.iter().all(|point| point.value.is_finite() && point.value >= 0.0));
+            }
+            Err(error) => {
+                prop_assert!(error.to_string().contains(&file.path().display().to_string()), "{error}")
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_trace_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            holds(&bytes, Unit::PerSecond)?;
+            holds(&[&b"timestamp_s,value\n"[..], &bytes].concat(), Unit::PerSecond)?;
+        }
+
+        #[test]
+        fn any_text_is_a_trace_or_is_refused(
+            text in garbled(),
+            cut in any::<prop::sample::Index>(),
+            flip in any::<(prop::sample::Index, u8)>(),
+            unit in prop::sample::select(vec![Unit::PerSecond, Unit::PerMinute, Unit::Count]),
+        ) {
+            holds(text.as_bytes(), unit)?;
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(text.as_bytes())?;
+            let mut packed = packed.finish()?;
+            holds(&packed, unit)?;
+            holds(&packed[..cut.index(packed.len())], unit)?;
+            let at = flip.0.index(packed.len());
+            packed[at] ^= flip.1;
+            holds(&packed, unit)?;
+        }
     }
 }

@@ -121,8 +121,10 @@ fn steps(text: &str) -> anyhow::Result<Vec<usize>> {
 
 /// The series up to its origin. Not a row beyond it is looked at.
 fn read_series(path: &PathBuf, asked: &Asked) -> anyhow::Result<Series> {
-    let step = Duration::try_from_secs_f64(asked.bucket_s).ok().filter(|step| !step.is_zero());
-    let step = step.with_context(|| format!("`bucket_s` of {} is no length of time", asked.series))?;
+    let step = Duration::try_from_secs_f64(asked.bucket_s).ok();
+    let step = step.filter(|step| *step >= Duration::from_millis(1)).with_context(|| {
+        format!("expected a `bucket_s` of a millisecond or more, got {} for {}", asked.bucket_s, asked.series)
+    })?;
     let file =
         File::open(path).map_err(|error| Usage(format!("failed to read {}: {error}", path.display())))?;
     let mut points = Vec::new();
@@ -140,6 +142,8 @@ fn read_series(path: &PathBuf, asked: &Asked) -> anyhow::Result<Series> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn written(rows: usize) -> tempfile::TempDir {
@@ -175,5 +179,63 @@ mod tests {
         let file = folder.path().join("origins.csv");
         std::fs::write(&file, "series,origin,bucket_s,steps\n../etc/passwd,1,300,1\n").unwrap();
         assert!(read_origins(&file).unwrap_err().to_string().contains("no name"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_origins_and_buckets_get_an_answer_or_a_reason(
+            rows in prop::collection::vec(number(), 0..12),
+            buckets in prop::collection::vec((number(), number()), 0..90),
+            raw in prop::option::weighted(0.2, any::<String>()),
+        ) {
+            let folder = tempfile::tempdir()?;
+            let file = folder.path().join("origins.csv");
+            let mut text = "series,origin,bucket_s,steps\n".to_owned();
+            for row in rows.chunks_exact(3) {
+                text += &format!("a,{},{},{}\n", row[0], row[1], row[2]);
+            }
+            text += raw.as_deref().unwrap_or_default();
+            std::fs::write(&file, text)?;
+            let mut series = "index,timestamp_s,value\n".to_owned();
+            for (index, (time, value)) in buckets.iter().enumerate() {
+                // Most times as they should be, so that some are long enough.
+                let time = if time.len() < 3 { (index * 60).to_string() } else { time.clone() };
+                series += &format!("{index},{time},{value}\n");
+            }
+            std::fs::write(folder.path().join("a.csv"), series)?;
+            match read_origins(&file) {
+                Ok(asked) => for asked in asked {
+                    match forecast(&asked, folder.path(), &[]) {
+                        Ok(rows) => prop_assert_eq!(rows.lines().count(), asked.steps.split(';').count()),
+                        Err(error) => prop_assert_ne!(format!("{error:#}"), ""),
+                    }
+                },
+                Err(error) => prop_assert!(error.to_string().contains("origins.csv"), "{error}"),
+            }
+        }
+    }
+
+    /// A number as text, now and then one that is none, or none that anybody expects.
+    fn number() -> impl Strategy<Value = String> {
+        let odd = [
+            "",
+            "NaN",
+            "-1",
+            "1e300",
+            "1e-9",
+            "5e-324",
+            "inf",
+            "99999999999999999999",
+            "1;2",
+            "x",
+            "\"",
+            "0",
+        ];
+        prop_oneof![
+            12 => (1u32..90).prop_map(|n| n.to_string()),
+            1 => prop::sample::select(odd.to_vec()).prop_map(str::to_owned),
+        ]
     }
 }

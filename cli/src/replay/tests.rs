@@ -1,5 +1,7 @@
 //! Conversations: what a simulator may say, and what is answered.
 
+mod partners;
+
 use serde_json::{Value, json};
 
 use super::run;
