@@ -270,7 +270,6 @@ pub(crate) struct RestoreArgs {
 Examples:
   tidegate agent --node node-a --controller https://tidegate.tidegate:9096 --controller-ca ca.crt --controller-token token
   tidegate agent --node edge-1 --target ml/deployment/chat=http://127.0.0.1:8000/metrics
-
 In a DaemonSet, --node comes from the environment (NODE_NAME), and the machine is seen below --root.")]
 pub(crate) struct AgentArgs {
     /// Name of this node, as the cluster has it [default: the host's name].
@@ -363,7 +362,6 @@ Examples:
   tidegate controller                                       with your own kubeconfig, page on loopback
   tidegate controller --namespace ml --namespace batch      only policies and workloads of these namespaces
   tidegate controller --prometheus http://127.0.0.1:9090    answers the queries of policies that name no server
-
 In a pod it uses the pod's ServiceAccount. Several may run: one leads and writes, the others watch and learn.")]
 pub(crate) struct ControllerArgs {
     /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, else the pod's ServiceAccount].
