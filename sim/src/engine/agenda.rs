@@ -6,10 +6,10 @@ use std::collections::BinaryHeap;
 
 use crate::time::Micros;
 
-/// Length of a slot: 33 ms, in which few requests end.
-const SLOT_BITS: u32 = 15;
+/// Length of a slot: 8 ms, in which a few requests end.
+const SLOT_BITS: u32 = 13;
 /// Slots kept: four seconds ahead. What ends later waits in a heap.
-const SLOTS: u64 = 128;
+const SLOTS: u64 = 512;
 
 /// Something with an end; ordered by it.
 pub(crate) trait Ends: Ord + Copy {
@@ -84,13 +84,15 @@ impl<T: Ends> Agenda<T> {
                 Some(slot) if self.ahead == 0 => slot,
                 _ => self.slot + 1,
             };
-            let slot = &mut self.slots[index(self.slot)];
-            self.ahead -= slot.len();
-            self.present.append(slot);
+            // The present is empty: its room serves the slot from now on.
+            std::mem::swap(&mut self.present, &mut self.slots[index(self.slot)]);
+            self.ahead -= self.present.len();
             while due(&self.later).is_some_and(|slot| slot <= self.slot) {
                 self.present.extend(self.later.pop().map(|item| item.0));
             }
-            self.present.sort_unstable_by(|a, b| b.cmp(a));
+            if self.present.len() > 1 {
+                self.present.sort_unstable_by(|a, b| b.cmp(a));
+            }
         }
     }
 }

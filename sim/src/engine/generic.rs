@@ -3,15 +3,13 @@
 
 use std::collections::VecDeque;
 
-use rand_chacha::ChaCha8Rng;
-
 use crate::book::Ended;
 use crate::engine::agenda::{Agenda, Ends};
 use crate::engine::line::{Line, Waiting};
 use crate::engine::{Engine, Out};
 use crate::load::{Request, SERVICE_STREAM, stream};
 use crate::pool::Slot;
-use crate::service::{Generic, Sampler};
+use crate::service::{Generic, Times};
 use crate::time::{Micros, micros};
 
 /// A request being served; ordered by its end.
@@ -39,8 +37,7 @@ struct Replica {
 pub(crate) struct GenericEngine {
     service: Generic,
     latency: Micros,
-    times: Sampler,
-    rng: ChaCha8Rng,
+    times: Times,
     replicas: Vec<Replica>,
     /// Free places of open replicas, the longest free first: that spreads requests.
     places: VecDeque<u32>,
@@ -53,8 +50,7 @@ impl GenericEngine {
         Self {
             service,
             latency: micros(service.latency),
-            times: service.time.sampler(),
-            rng: stream(seed, SERVICE_STREAM),
+            times: service.time.times(stream(seed, SERVICE_STREAM)),
             replicas: Vec::new(),
             places: VecDeque::new(),
             serving: Agenda::new(),
@@ -107,7 +103,7 @@ impl Engine for GenericEngine {
 
     fn arrive(&mut self, now: Micros, request: Request, tries: u8, out: &mut Out) {
         // Drawn at once, so that the k-th request takes the same time whoever scales.
-        let task = self.times.draw(&mut self.rng);
+        let task = self.times.draw();
         let waiting = Waiting { arrived: now, request, tries, task };
         match self.places.pop_front() {
             Some(slot) => self.serve(now, slot, waiting, out),

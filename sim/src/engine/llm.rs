@@ -105,14 +105,14 @@ impl LlmEngine {
     /// Where a request goes: to the replica with the fewest chunks to read, then with the fewest requests. `None`: none has room.
     fn route(&self, request: Request) -> Option<Slot> {
         let reserve = self.reserve(request);
-        let fits = |burden: &Burden| {
-            burden.is_open
-                && burden.requests < self.service.batch
-                && burden.reserved.saturating_add(reserve) <= self.service.kv_tokens
+        let most = self.service.kv_tokens - reserve;
+        // Every arrival looks at every replica, so this is one comparison for each, without a branch.
+        let weight = |burden: &Burden| {
+            let fits = burden.is_open & (burden.requests < self.service.batch) & (burden.reserved <= most);
+            if fits { u64::from(burden.chunks) << 32 | u64::from(burden.requests) } else { u64::MAX }
         };
-        let weight = |burden: &Burden| (burden.chunks, burden.requests);
-        let open = self.burdens.iter().enumerate().filter(|(_, burden)| fits(burden));
-        open.min_by_key(|(slot, burden)| (weight(burden), *slot)).map(|(slot, _)| slot)
+        let lightest = self.burdens.iter().map(weight).min().filter(|weight| *weight < u64::MAX)?;
+        self.burdens.iter().position(|burden| weight(burden) == lightest)
     }
 
     fn reserve(&self, request: Request) -> u32 {
