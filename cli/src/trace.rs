@@ -50,23 +50,48 @@ pub(crate) enum TraceError {
     Malformed { path: PathBuf, line: usize, problem: String },
 }
 
+/// How the times of a trace go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// Each is later than the one before.
+    Rise,
+    /// None is earlier than the one before.
+    DoNotFall,
+}
+
 /// Reads the points of a trace as requests per second; at least two, their times rising.
 ///
 /// # Errors
 /// When the file cannot be read, or a line of it is not what it should be.
 pub(crate) fn read(path: &Path, unit: Unit) -> Result<Vec<Point>, TraceError> {
+    let needed =
+        |there: [bool; 2]| there[1].then_some(Times::Rise).ok_or("the columns timestamp_s and value");
+    let (_, mut rows) = columns(path, [TIME, VALUE], needed)?;
+    per_second(&mut rows, unit);
+    Ok(rows.into_iter().map(|[timestamp_s, value]| Point { timestamp_s, value }).collect())
+}
+
+/// Which of some columns there are, and their numbers by row.
+type Columns<const N: usize> = ([bool; N], Vec<[f64; N]>);
+
+/// Reads these columns of a file, of which the first is [`TIME`]: numbers that are finite and, but for times, not negative; NaN in a
+/// column that is not there. `needed` says for which columns the file will do, and how its times go on; or else what is expected.
+///
+/// # Errors
+/// When the file cannot be read, or a line of it is not what it should be.
+pub(crate) fn columns<const N: usize>(
+    path: &Path,
+    names: [&str; N],
+    needed: impl Fn([bool; N]) -> Result<Times, &'static str>,
+) -> Result<Columns<N>, TraceError> {
     let failed = |source| TraceError::Read { path: path.to_owned(), source };
     let mut lines = Lines::open(path).map_err(failed)?;
-    let mut points = Vec::new();
-    let parsed = parse(&mut lines, &mut points);
-    parsed.map_err(|error| match error {
+    parse(&mut lines, names, needed).map_err(|error| match error {
         Problem::Read(source) => failed(source),
         Problem::Line(problem) => {
             TraceError::Malformed { path: path.to_owned(), line: lines.number, problem }
         }
-    })?;
-    in_requests_per_second(&mut points, unit);
-    Ok(points)
+    })
 }
 
 enum Problem {
@@ -108,50 +133,68 @@ impl Lines {
     }
 }
 
-fn parse(lines: &mut Lines, points: &mut Vec<Point>) -> Result<(), Problem> {
-    let header = lines.next()?.ok_or_else(|| Problem::Line(expected_header("an empty file")))?;
-    let names: Vec<&str> = header.trim_start_matches('\u{feff}').split(',').map(str::trim).collect();
-    let place = |name| names.iter().position(|column| *column == name);
-    let (Some(time), Some(value)) = (place(TIME), place(VALUE)) else {
-        return Err(Problem::Line(expected_header(&format!("{header:?}"))));
-    };
-    let columns = names.len();
+fn parse<const N: usize>(
+    lines: &mut Lines,
+    names: [&str; N],
+    needed: impl Fn([bool; N]) -> Result<Times, &'static str>,
+) -> Result<Columns<N>, Problem> {
+    let header = lines.next()?.map(str::to_owned);
+    let got = header.as_ref().map_or_else(|| "an empty file".to_owned(), |header| format!("{header:?}"));
+    let header = header.unwrap_or_default();
+    let found: Vec<&str> = header.trim_start_matches('\u{feff}').split(',').map(str::trim).collect();
+    let places = names.map(|name| found.iter().position(|column| *column == name));
+    let there = places.map(|place| place.is_some());
+    // Without times nothing will do.
+    let times = needed(if there[0] { there } else { [false; N] })
+        .map_err(|expected| Problem::Line(format!("expected a header with {expected}, got {got}")))?;
+    let mut rows: Vec<[f64; N]> = Vec::new();
     while let Some(line) = lines.next()? {
         if line.trim().is_empty() {
             continue;
         }
-        let point = point(line, columns, time, value).map_err(Problem::Line)?;
-        if let Some(last) = points.last().filter(|last: &&Point| last.timestamp_s >= point.timestamp_s) {
-            let (before, after) = (last.timestamp_s, point.timestamp_s);
-            return Err(Problem::Line(format!(
-                "expected a {TIME} above {before} of the row before, got {after}"
-            )));
+        let row = row(line, found.len(), names, places).map_err(Problem::Line)?;
+        if let Some(before) = rows.last().map(|last| last[0]) {
+            let (word, is_wrong) = match times {
+                Times::Rise => ("above", row[0] <= before),
+                Times::DoNotFall => ("of at least", row[0] < before),
+            };
+            if is_wrong {
+                return Err(Problem::Line(format!(
+                    "expected a {TIME} {word} {before} of the row before, got {}",
+                    row[0]
+                )));
+            }
         }
-        if points.len() == POINTS_MAX {
+        if rows.len() == POINTS_MAX {
             return Err(Problem::Line(format!("expected at most {POINTS_MAX} rows")));
         }
-        points.push(point);
+        rows.push(row);
     }
-    if points.len() < 2 {
-        return Err(Problem::Line(format!("expected two rows or more, got {}", points.len())));
+    if rows.len() < 2 {
+        return Err(Problem::Line(format!("expected two rows or more, got {}", rows.len())));
     }
-    Ok(())
+    Ok((there, rows))
 }
 
-fn expected_header(got: &str) -> String {
-    format!("expected a header with the columns {TIME} and {VALUE}, got {got}")
-}
-
-fn point(line: &str, columns: usize, time: usize, value: usize) -> Result<Point, String> {
+fn row<const N: usize>(
+    line: &str,
+    columns: usize,
+    names: [&str; N],
+    places: [Option<usize>; N],
+) -> Result<[f64; N], String> {
     let fields: Vec<&str> = line.split(',').collect();
     if fields.len() != columns {
         return Err(format!("expected {columns} columns as in the header, got {}", fields.len()));
     }
-    let point = Point { timestamp_s: number(TIME, fields[time])?, value: number(VALUE, fields[value])? };
-    if point.value < 0.0 {
-        return Err(format!("expected a {VALUE} that is not negative, got {}", point.value));
+    let mut row = [f64::NAN; N];
+    for (at, place) in places.into_iter().enumerate() {
+        let Some(place) = place else { continue };
+        row[at] = number(names[at], fields[place])?;
+        if at > 0 && row[at] < 0.0 {
+            return Err(format!("expected a {} that is not negative, got {}", names[at], row[at]));
+        }
     }
-    Ok(point)
+    Ok(row)
 }
 
 fn number(column: &str, text: &str) -> Result<f64, String> {
@@ -159,23 +202,23 @@ fn number(column: &str, text: &str) -> Result<f64, String> {
     number.ok_or_else(|| format!("expected a finite number in the column {column}, got {text:?}"))
 }
 
-fn in_requests_per_second(points: &mut [Point], unit: Unit) {
-    match unit {
-        Unit::PerSecond => {}
-        Unit::PerMinute => points.iter_mut().for_each(|point| point.value /= 60.0),
+/// Brings all columns but the times to their unit per second.
+pub(crate) fn per_second<const N: usize>(rows: &mut [[f64; N]], unit: Unit) {
+    let spans: Vec<f64> = match unit {
+        Unit::PerSecond => return,
+        Unit::PerMinute => vec![60.0; rows.len()],
         Unit::Count => {
-            let mut steps: Vec<f64> =
-                points.windows(2).map(|pair| pair[1].timestamp_s - pair[0].timestamp_s).collect();
+            let mut steps: Vec<f64> = rows.windows(2).map(|pair| pair[1][0] - pair[0][0]).collect();
             let mut sorted = steps.clone();
             sorted.sort_by(f64::total_cmp);
             // The last value holds for as long as most do.
             steps.push(sorted[sorted.len() / 2]);
-            // A count of a moment may be a rate beyond all numbers.
-            points
-                .iter_mut()
-                .zip(steps)
-                .for_each(|(point, step)| point.value = (point.value / step).min(f64::MAX));
+            steps
         }
+    };
+    for (row, span) in rows.iter_mut().zip(spans) {
+        // A count of a moment may be a rate beyond all numbers.
+        row[1..].iter_mut().for_each(|value| *value = (*value / span).clamp(0.0, f64::MAX));
     }
 }
 

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Exp1, StandardNormal};
 use tidegate_core::{Series, Timestamp};
 
+use crate::service::Service;
 use crate::time::{Micros, SECOND, micros, micros_of};
 
 /// Seconds around a time over which recorded requests are counted to give a rate.
@@ -58,7 +59,14 @@ pub struct Load(Kind);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
-    Rate { start: Timestamp, step: Duration, rates: Vec<f64>, sizes: Sizes },
+    Rate {
+        start: Timestamp,
+        step: Duration,
+        rates: Vec<f64>,
+        /// Tokens of prompts and of answers per second, by step; where they are not told, requests are of the same size at all times.
+        tokens: Option<[Vec<f64>; 2]>,
+        sizes: Sizes,
+    },
     Requests(Vec<(Timestamp, Request)>),
 }
 
@@ -69,7 +77,23 @@ impl Load {
     #[must_use]
     pub fn rate(series: &Series, sizes: Sizes) -> Self {
         let rates = filled(series.values());
-        Self(Kind::Rate { start: series.start(), step: series.step(), rates, sizes })
+        Self(Kind::Rate { start: series.start(), step: series.step(), rates, tokens: None, sizes })
+    }
+
+    /// The same, where the mean size of requests changes over time: with the tokens of prompts and of answers per second, by the
+    /// steps of `requests`. Where they are not known, the means of `sizes` hold.
+    #[must_use]
+    pub fn tokens(requests: &Series, [prompt, output]: [&Series; 2], sizes: Sizes) -> Self {
+        let (start, step) = (requests.start(), requests.step());
+        let rates = filled(requests.values());
+        let of = |tokens: &Series, mean: f64| {
+            let at = |(index, rate): (usize, &f64)| {
+                tokens.at(requests.time(index)).map_or(mean * rate, |tokens| tokens.max(0.0))
+            };
+            rates.iter().enumerate().map(at).collect()
+        };
+        let tokens = Some([of(prompt, sizes.prompt_mean), of(output, sizes.output_mean)]);
+        Self(Kind::Rate { start, step, rates, tokens, sizes })
     }
 
     /// A constant rate in requests per second.
@@ -91,11 +115,31 @@ impl Load {
     pub fn rate_at(&self, at: Timestamp) -> f64 {
         match &self.0 {
             Kind::Rate { start, step, rates, .. } => interpolated(*start, *step, rates, at),
+            Kind::Requests(requests) => within(requests, at).len() as f64 / RATE_WINDOW.as_secs_f64(),
+        }
+    }
+
+    /// Requests per second expected at a time, a request counted by the work that it is for a replica of `service` against one of
+    /// `mean` size. For a generic service that is [`Load::rate_at`].
+    pub(crate) fn work_at(&self, at: Timestamp, service: &Service, mean: Sizes) -> f64 {
+        if matches!(service, Service::Generic(_)) {
+            return self.rate_at(at);
+        }
+        let work = |sizes: Sizes| service.full_rps(mean) / service.full_rps(sizes);
+        match &self.0 {
+            Kind::Rate { .. } => {
+                let rate = self.rate_at(at);
+                if rate > 0.0 { rate * work(self.0.sizes_at(at, rate)) } else { 0.0 }
+            }
             Kind::Requests(requests) => {
-                let from = at.before(RATE_WINDOW / 2);
-                let first = requests.partition_point(|(t, _)| *t < from);
-                let last = requests.partition_point(|(t, _)| *t < from + RATE_WINDOW);
-                (last - first) as f64 / RATE_WINDOW.as_secs_f64()
+                let of = |(_, request): &(Timestamp, Request)| {
+                    work(Sizes {
+                        prompt_mean: f64::from(request.prompt_tokens),
+                        output_mean: f64::from(request.output_tokens),
+                        ..mean
+                    })
+                };
+                requests[within(requests, at)].iter().map(of).sum::<f64>() / RATE_WINDOW.as_secs_f64()
             }
         }
     }
@@ -104,6 +148,15 @@ impl Load {
     #[must_use]
     pub fn sizes(&self) -> Option<Sizes> {
         match &self.0 {
+            Kind::Rate { rates, tokens: Some([prompt, output]), sizes, .. } => {
+                let requests: f64 = rates.iter().sum();
+                let mean = |tokens: &[f64]| tokens.iter().sum::<f64>() / requests;
+                (requests > 0.0).then(|| Sizes {
+                    prompt_mean: mean(prompt),
+                    output_mean: mean(output),
+                    ..*sizes
+                })
+            }
             Kind::Rate { sizes, .. } => Some(*sizes),
             Kind::Requests(requests) => {
                 let mean = |tokens: fn(&Request) -> u32| {
@@ -137,11 +190,33 @@ impl Load {
             offset_s: 0.0,
             rate: 0.0,
             rate_inverse: 0.0,
+            mean: Sizes::default(),
             owed,
         };
         arrivals.set_rate();
         arrivals
     }
+}
+
+impl Kind {
+    /// The mean sizes of the requests that arrive at a time, at this rate.
+    fn sizes_at(&self, at: Timestamp, rate: f64) -> Sizes {
+        match self {
+            Self::Rate { start, step, tokens: Some([prompt, output]), sizes, .. } => {
+                let mean = |tokens: &[f64]| (interpolated(*start, *step, tokens, at) / rate).max(1.0);
+                Sizes { prompt_mean: mean(prompt), output_mean: mean(output), ..*sizes }
+            }
+            Self::Rate { sizes, .. } => *sizes,
+            Self::Requests(_) => Sizes::default(),
+        }
+    }
+}
+
+/// Which of the recorded requests arrive around a time.
+fn within(requests: &[(Timestamp, Request)], at: Timestamp) -> std::ops::Range<usize> {
+    let from = at.before(RATE_WINDOW / 2);
+    let first = requests.partition_point(|(t, _)| *t < from);
+    first..requests.partition_point(|(t, _)| *t < from + RATE_WINDOW)
 }
 
 /// Unknown values as lines between known ones.
@@ -205,6 +280,8 @@ pub(crate) struct Arrivals<'a> {
     offset_s: f64,
     rate: f64,
     rate_inverse: f64,
+    /// Sizes in the second that has begun.
+    mean: Sizes,
     /// Expected arrivals that must pass before the next one: exponential with mean one.
     owed: f64,
 }
@@ -218,9 +295,12 @@ impl Arrivals<'_> {
             Kind::Requests(_) => 0.0,
         };
         self.rate_inverse = self.rate.recip();
+        if self.sized && self.rate > 0.0 {
+            self.mean = self.load.sizes_at(middle, self.rate);
+        }
     }
 
-    fn by_chance(&mut self, sizes: Sizes) -> Option<(Micros, Request)> {
+    fn by_chance(&mut self) -> Option<(Micros, Request)> {
         while self.second * SECOND < self.end {
             let left = (1.0 - self.offset_s) * self.rate;
             if self.owed >= left {
@@ -233,7 +313,7 @@ impl Arrivals<'_> {
             self.offset_s += self.owed * self.rate_inverse;
             self.owed = self.rng.sample(Exp1);
             let at = self.second * SECOND + micros_of(self.offset_s);
-            return (at < self.end).then(|| (at, self.size(sizes)));
+            return (at < self.end).then(|| (at, self.size(self.mean)));
         }
         None
     }
@@ -257,7 +337,7 @@ impl Iterator for Arrivals<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.load {
-            Kind::Rate { sizes, .. } => self.by_chance(*sizes),
+            Kind::Rate { .. } => self.by_chance(),
             Kind::Requests(requests) => {
                 let (at, request) = requests.get(self.position)?;
                 self.position += 1;

@@ -23,12 +23,13 @@ Examples:
   tidegate backtest load.csv.gz --unit req/min --service-time 800ms --concurrency 8 --slo 3s --price 2.5
   tidegate backtest --prometheus http://127.0.0.1:9090 --query 'sum(rate(http_requests_total[1m]))'
   tidegate backtest --data tidegate-data --workload local/process/chat --days 1 --output json
+  tidegate backtest requests.csv --model llm --slo 2s --tpot 60ms
 
 The file has a header with a column `timestamp_s` (UTC seconds) and a column `value`. The last days are scored; what lies before
 them is the history that policies may learn from. Requests, service times and start-ups are drawn from --seed."
 )]
 pub(crate) struct BacktestArgs {
-    /// The load: CSV with `timestamp_s,value`, also gzipped.
+    /// The load: CSV with `timestamp_s,value`, also gzipped; for a language model also `timestamp_s,prompt_tokens,output_tokens`.
     pub(crate) file: Option<PathBuf>,
     /// Unit of the values.
     #[arg(long, value_name = "UNIT", default_value = "req/s")]
@@ -43,6 +44,8 @@ pub(crate) struct BacktestArgs {
     pub(crate) workload: Option<String>,
     #[command(flatten)]
     pub(crate) service: ServiceArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) contest: ContestArgs,
     /// How to print.
@@ -93,7 +96,10 @@ pub(crate) struct PrometheusArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "The service")]
 pub(crate) struct ServiceArgs {
-    /// A request answered within this is in time.
+    /// What a replica is.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) model: Model,
+    /// A request answered within this is in time; of a language model, one whose first token comes within this.
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     pub(crate) slo: Span,
     /// Share of requests that should be in time.
@@ -116,11 +122,48 @@ pub(crate) struct ServiceArgs {
     pub(crate) price: Option<f64>,
 }
 
-impl ServiceArgs {
-    /// Requests per second that keep one replica busy.
-    pub(crate) fn replica_rps(&self) -> f64 {
-        f64::from(self.concurrency) / self.service_time.get().as_secs_f64()
-    }
+/// What a replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Model {
+    /// Any service: so many requests at a time, each for a time of its own.
+    #[default]
+    Generic,
+    /// A language model with continuous batching.
+    Llm,
+}
+
+/// The engine of a language model. The defaults are a model of some ten billion parameters on one large GPU.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "With --model llm")]
+pub(crate) struct EngineArgs {
+    /// A request is in time only when its further tokens come within this, on average.
+    #[arg(long, value_name = "DURATION", default_value = "60ms")]
+    pub(crate) tpot: Span,
+    /// Fixed time of an iteration, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 20.0, value_parser = milliseconds)]
+    pub(crate) iteration_ms: f64,
+    /// Further time of an iteration for each request that is written.
+    #[arg(long, value_name = "MS", default_value_t = 0.35, value_parser = milliseconds)]
+    pub(crate) running_ms: f64,
+    /// Further time of an iteration for each prompt token that is read.
+    #[arg(long, value_name = "MS", default_value_t = 0.03, value_parser = milliseconds)]
+    pub(crate) prompt_token_ms: f64,
+    /// Most prompt tokens that an iteration reads.
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) chunk: u32,
+    /// Most requests in a replica.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) batch: u32,
+    /// Tokens, read and written, that a replica's memory holds.
+    #[arg(long, value_name = "N", default_value_t = 160_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) kv_tokens: u32,
+    /// Prompt tokens of a request on average, where the load does not tell.
+    #[arg(long, value_name = "N", default_value_t = 1000.0, value_parser = tokens)]
+    pub(crate) prompt_tokens: f64,
+    /// Output tokens of a request on average, where the load does not tell.
+    #[arg(long, value_name = "N", default_value_t = 250.0, value_parser = tokens)]
+    pub(crate) output_tokens: f64,
 }
 
 /// What is compared, over which days.
@@ -247,6 +290,14 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn price(text: &str) -> Result<f64, String> {
     number(text, |price| (0.0..=1e9).contains(&price), "a price that is not negative")
+}
+
+fn milliseconds(text: &str) -> Result<f64, String> {
+    number(text, |ms| (1e-6..=60_000.0).contains(&ms), "milliseconds from 0.000001 to 60,000")
+}
+
+fn tokens(text: &str) -> Result<f64, String> {
+    number(text, |tokens| (1.0..=1e6).contains(&tokens), "a number of tokens from 1 to 1,000,000")
 }
 
 fn days(text: &str) -> Result<f64, String> {

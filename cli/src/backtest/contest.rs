@@ -13,19 +13,15 @@ use tidegate_core::{Bounds, Ratio, Series, Timestamp};
 use tidegate_sim::scalers::{
     Hpa, Keda, KedaSettings, Kpa, KpaSettings, Metric, Oracle, Schedule, Staffing, Static, Tidegate,
 };
-use tidegate_sim::{
-    Generic, Load, Look, Pipeline, Run, Scaler, Service, ServiceTime, Sizes, StartUp, World, simulate,
-};
+use tidegate_sim::{Load, Look, Pipeline, Run, Scaler, Sizes, StartUp, World, simulate};
 
 use super::args::{ContestArgs, Named, ServiceArgs};
+use super::replica::Replica;
 use super::score::{Decision, Ran};
 use super::traffic::{Split, quantile};
 
 /// Simulated before the scored time, where it is known: nobody is judged by how it began.
 const WARM_UP: Duration = Duration::from_secs(30 * 60);
-/// Variation of service times, and the longest in means: as measured services have it.
-const SERVICE_CV: f64 = 0.5;
-const SERVICE_CUT: f64 = 3.2;
 /// Nobody waits for longer than this, or twice the objective.
 const DROP_AFTER: Duration = Duration::from_secs(30);
 /// Start-up medians that the oracle looks ahead: most starts are over by then.
@@ -59,16 +55,27 @@ pub(super) struct Contest<'a> {
     world: World,
     /// The history by the minute, which is what people and Tidegate look at.
     demand: Option<Series>,
+    /// Tokens of prompts and of answers in it, where they are told.
+    tokens: Option<[Series; 2]>,
+    replica: Replica,
     service: &'a ServiceArgs,
     asked: &'a ContestArgs,
     jobs: Vec<Job>,
 }
 
 impl<'a> Contest<'a> {
-    pub(super) fn new(split: &'a Split, service: &'a ServiceArgs, asked: &'a ContestArgs) -> Self {
-        let world = world(split, service, asked.seed);
+    pub(super) fn new(
+        split: &'a Split,
+        replica: Replica,
+        service: &'a ServiceArgs,
+        asked: &'a ContestArgs,
+    ) -> Self {
+        let world = world(split, replica, service, asked.seed);
         let demand = by_minute(&split.history, world.start);
-        let mut contest = Self { world, demand, service, asked, jobs: Vec::new() };
+        let tokens = split.tokens.as_ref().and_then(|[(prompt, _), (output, _)]| {
+            Some([by_minute(prompt, world.start)?, by_minute(output, world.start)?])
+        });
+        let mut contest = Self { world, demand, tokens, replica, service, asked, jobs: Vec::new() };
         let mut policies = asked.policies.clone();
         policies.sort_unstable();
         policies.dedup();
@@ -155,13 +162,13 @@ impl Contest<'_> {
     }
 
     fn simulated(&self, job: Job) -> (Run, Vec<Decision>) {
-        let (world, service) = (&self.world, self.service);
-        let (bounds, concurrency) = (world.bounds, f64::from(service.concurrency));
+        let world = &self.world;
+        let (bounds, concurrency) = (world.bounds, self.replica.concurrency());
         let plain = |scaler: &mut dyn Scaler| (simulate(world, scaler), Vec::new());
         match job.policy {
             Named::Tidegate => {
                 let policy = Tidegate::policy(world, ratio(job.setting));
-                let history = History { demand: self.demand.clone(), tokens: None };
+                let history = History { demand: self.demand.clone(), tokens: self.tokens.clone() };
                 let tidegate = Tidegate::new(policy, history, Tidegate::PIPELINE);
                 let mut witness = Witness { tidegate, decisions: Vec::new(), keeps: job.usual };
                 let run = simulate(world, &mut witness);
@@ -169,7 +176,7 @@ impl Contest<'_> {
             }
             Named::Hpa => plain(&mut Hpa::new(Metric::Utilisation, job.setting * concurrency, bounds)),
             Named::Keda => {
-                let target = job.setting * service.replica_rps();
+                let target = job.setting * self.replica.rps();
                 plain(&mut Keda::new(KedaSettings::new(Metric::Requests, target, bounds)))
             }
             Named::Kpa => plain(&mut Kpa::new(KpaSettings::new(job.setting * concurrency))),
@@ -185,7 +192,7 @@ impl Contest<'_> {
     /// What the hour of the day, or of the week, needed in the past, with a replica this busy; `None` without a past.
     fn schedule(&self, busy: f64) -> Option<Schedule> {
         let history = self.demand.as_ref()?;
-        Schedule::from_history(history, SCHEDULE_QUANTILE, 1.0 / busy, self.service.replica_rps())
+        Schedule::from_history(history, SCHEDULE_QUANTILE, 1.0 / busy, self.replica.rps())
     }
 
     /// The knob's position, where the policy has one.
@@ -283,20 +290,13 @@ fn with_usual_oracle(mut runs: Vec<Ran>, target: f64) -> Vec<Ran> {
     runs
 }
 
-fn world(split: &Split, service: &ServiceArgs, seed: u64) -> World {
-    let load = Load::rate(&joined(&split.history, &split.scored), Sizes::default());
+fn world(split: &Split, replica: Replica, service: &ServiceArgs, seed: u64) -> World {
     let bounds = Bounds { min: service.replicas.0, max: service.replicas.1 };
-    let slo = service.slo.get();
-    let time = ServiceTime::Lognormal {
-        mean_s: service.service_time.get().as_secs_f64(),
-        cv: SERVICE_CV,
-        cut: SERVICE_CUT,
-    };
     let warm_up = if is_known(&split.history, WARM_UP) { WARM_UP } else { Duration::ZERO };
     let start = split.scored.start().before(warm_up);
     let mut world = World {
-        service: Service::Generic(Generic { concurrency: service.concurrency, time, latency: slo }),
-        drop_after: DROP_AFTER.max(slo * 2),
+        service: replica.service,
+        drop_after: DROP_AFTER.max(service.slo.get() * 2),
         retries: None,
         start_up: StartUp { median: service.start_up.get(), ..StartUp::MODEL },
         bounds,
@@ -306,12 +306,28 @@ fn world(split: &Split, service: &ServiceArgs, seed: u64) -> World {
         end: split.scored.end(),
         faults: Vec::new(),
         seed,
-        load,
+        load: load(split, start, replica.sizes),
     };
     // All begin with what the first minute needs.
     let first = Staffing::new(&world, ratio(service.target));
     world.replicas = bounds.clamp(first.replicas(world.load.rate_at(start)));
     world
+}
+
+/// What arrives: the requests themselves where they are recorded, else by chance at the rates that are known.
+fn load(split: &Split, start: Timestamp, sizes: Sizes) -> Load {
+    if !split.requests.is_empty() {
+        let first = split.requests.partition_point(|(at, _)| *at < start);
+        return Load::requests(split.requests[first..].to_vec());
+    }
+    let requests = joined(&split.history, &split.scored);
+    match &split.tokens {
+        Some(tokens) => {
+            let [prompt, output] = tokens.each_ref().map(|(before, scored)| joined(before, scored));
+            Load::tokens(&requests, [&prompt, &output], sizes)
+        }
+        None => Load::rate(&requests, sizes),
+    }
 }
 
 /// Whether the end of the history is there without a gap.

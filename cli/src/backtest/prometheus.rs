@@ -329,7 +329,7 @@ impl Gathered {
                 .push(format!("{not_finite} values of the query are NaN or infinite, and count as unknown."));
         }
         let source = format!("{} at {}", asked.query, asked.url.origin().ascii_serialization());
-        Ok(Traffic { source, rates, notes })
+        Ok(Traffic { source, rates, tokens: None, notes })
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn read(data: &Path, workload: &str, now: Timestamp) -> anyhow::Resul
     let read = store.read(&subject, signal, end.before(REACH), end, STEP, Aggregate::Mean);
     let rates = trimmed(&read.with_context(|| format!("failed to read the load of {id}"))?);
     let source = format!("{} of {id} in {}", signal.name(), data.display());
-    Ok(Traffic { source, rates, notes: Vec::new() })
+    Ok(Traffic { source, rates, tokens: None, notes: Vec::new() })
 }
 
 /// The workload given by its id or its name.

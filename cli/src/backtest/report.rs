@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidegate_core::{Reason, Timestamp};
-use tidegate_sim::Minute;
+use tidegate_sim::{Minute, Service};
 
-use super::args::{BacktestArgs, Named};
+use super::args::{BacktestArgs, Model, Named};
+use super::replica::Replica;
 use super::score::{Decision, MINUTE, Ran, oracle_hours, ready, rps, share};
 use super::traffic::{Split, peak};
 use super::worst::{self, Cause, Facts};
@@ -37,15 +38,52 @@ pub(super) struct Report {
 
 #[derive(Debug, Serialize)]
 struct Settings {
+    model: Model,
     slo_s: f64,
     target: f64,
-    service_time_s: f64,
-    concurrency: u32,
+    /// Of a generic service.
+    service_time_s: Option<f64>,
+    concurrency: Option<u32>,
+    /// Of a language model.
+    engine: Option<Engine>,
+    /// Requests per second that keep a replica busy.
+    replica_rps: f64,
     start_up_s: f64,
     replicas: Bounds,
     price: Option<f64>,
     scale: f64,
     seed: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Engine {
+    tpot_s: f64,
+    iteration_s: f64,
+    running_s: f64,
+    prompt_token_s: f64,
+    chunk: u32,
+    batch: u32,
+    kv_tokens: u32,
+    /// Of a request, on average.
+    prompt_tokens: f64,
+    output_tokens: f64,
+}
+
+impl Engine {
+    fn of(replica: &Replica) -> Option<Self> {
+        let Service::Llm(llm) = replica.service else { return None };
+        Some(Self {
+            tpot_s: llm.tpot.as_secs_f64(),
+            iteration_s: llm.base_s,
+            running_s: llm.per_running_s,
+            prompt_token_s: llm.per_prefill_token_s,
+            chunk: llm.chunk,
+            batch: llm.batch,
+            kv_tokens: llm.kv_tokens,
+            prompt_tokens: replica.sizes.prompt_mean,
+            output_tokens: replica.sizes.output_mean,
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -145,23 +183,40 @@ struct DecisionView {
 }
 
 /// What the reader should know of how the figures came about.
-const METHOD: [&str; 4] = [
-    "Requests arrive at random at the recorded rate and wait in one queue for a free place in a ready replica; each is served for a random time. \
-     The same requests, service times and start-ups meet every policy.",
+const METHOD: [&str; 3] = [
     "Each policy sees what it would see: the HPA and KEDA figures 30 s old every 15 s, KPA its own every 2 s, Tidegate the gateway's every 5 s. \
      None but the oracle sees the future; the schedule and the static size come from the history.",
     "A replica is paid for from its order to its end. A replica that is removed takes no new request and finishes what it has.",
     "Not in it: retries, failing replicas, waiting for nodes, cold caches, and bursts shorter than the step of the load.",
 ];
 
+/// The same of each kind of replica.
+const fn served(model: Model) -> &'static str {
+    match model {
+        Model::Generic => {
+            "Requests arrive at random at the recorded rate and wait in one queue for a free place in a ready replica; each is served for a random time. \
+             The same requests, service times and start-ups meet every policy."
+        }
+        Model::Llm => {
+            "Requests arrive as recorded one by one, or at random at the recorded rate with random sizes around the recorded means. Each goes to the replica with \
+             the least to read that has room for it; a replica works in iterations, each of which writes a token of every request that it has read. \
+             The same requests and start-ups meet every policy."
+        }
+    }
+}
+
 impl Report {
-    pub(super) fn new(args: &BacktestArgs, split: &Split, runs: &[Ran]) -> Self {
+    pub(super) fn new(args: &BacktestArgs, split: &Split, replica: &Replica, runs: &[Ran]) -> Self {
         let (service, contest) = (&args.service, &args.contest);
+        let is_generic = service.model == Model::Generic;
         let settings = Settings {
+            model: service.model,
             slo_s: service.slo.get().as_secs_f64(),
             target: service.target,
-            service_time_s: service.service_time.get().as_secs_f64(),
-            concurrency: service.concurrency,
+            service_time_s: is_generic.then(|| service.service_time.get().as_secs_f64()),
+            concurrency: is_generic.then_some(service.concurrency),
+            engine: Engine::of(replica),
+            replica_rps: replica.rps(),
             start_up_s: service.start_up.get().as_secs_f64(),
             replicas: Bounds { min: service.replicas.0, max: service.replicas.1 },
             price: service.price,
@@ -169,7 +224,7 @@ impl Report {
             seed: contest.seed,
         };
         let facts = Facts {
-            replica_rps: service.replica_rps(),
+            replica_rps: replica.rps(),
             replicas_max: service.replicas.1,
             start_up: service.start_up.get(),
         };
@@ -184,7 +239,7 @@ impl Report {
             source: split.source.clone(),
             summary: summary(&views, &settings, oracle),
             notes,
-            method: METHOD.to_vec(),
+            method: [served(service.model)].into_iter().chain(METHOD).collect(),
             fronts: !contest.no_fronts,
             timeline: timeline(runs, start),
             worst_hour: worst_hour(runs, start, &facts),

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tidegate_core::{Series, Timestamp};
+use tidegate_sim::Request;
 
-use super::args::BacktestArgs;
-use super::{prometheus, recorded};
+use super::args::{BacktestArgs, Model};
+use super::{prometheus, recorded, tokens};
 use crate::trace::{self, Point, Unit};
 use crate::{Usage, clock};
 
 /// History before the scored days: what `tidegate up` keeps by the minute.
-const HISTORY_MAX: Duration = Duration::from_secs(35 * DAY_S);
+pub(super) const HISTORY_MAX: Duration = Duration::from_secs(35 * DAY_S);
 /// Days that are scored unless told otherwise.
 const SCORED_DAYS: f64 = 2.0;
 /// What is scored must hold a few start-ups and scale-downs.
@@ -35,8 +36,19 @@ pub(crate) struct Traffic {
     pub(crate) source: String,
     /// Requests per second; gaps are unknown.
     pub(crate) rates: Series,
+    /// Of a language model, where it is told.
+    pub(crate) tokens: Option<Tokens>,
     /// What a reader should know of it.
     pub(crate) notes: Vec<String>,
+}
+
+/// What requests are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Tokens {
+    /// Tokens per second, of prompts and of answers, by the steps of the rates.
+    pub(crate) rates: [Series; 2],
+    /// The requests themselves, where they are recorded one by one; else empty.
+    pub(crate) requests: Vec<(Timestamp, Request)>,
 }
 
 /// A load, split.
@@ -47,6 +59,10 @@ pub(crate) struct Split {
     pub(crate) history: Series,
     /// Requests per second of the scored time; no gaps.
     pub(crate) scored: Series,
+    /// Tokens per second, of prompts and of answers, before the scored time and in it.
+    pub(crate) tokens: Option<[(Series, Series); 2]>,
+    /// The requests themselves, where they are recorded one by one; else empty.
+    pub(crate) requests: Vec<(Timestamp, Request)>,
     /// What the values were multiplied with.
     pub(crate) scale: f64,
     pub(crate) notes: Vec<String>,
@@ -65,18 +81,22 @@ pub(crate) async fn read(args: &BacktestArgs) -> anyhow::Result<Traffic> {
         return tokio::task::spawn_blocking(move || recorded::read(&data, &workload, clock::now())).await?;
     }
     let (file, unit) = (args.file.clone().context("a file is needed")?, args.unit);
-    tokio::task::spawn_blocking(move || from_file(&file, unit)).await?
+    let read = match args.service.model {
+        Model::Generic => from_file,
+        Model::Llm => tokens::from_file,
+    };
+    tokio::task::spawn_blocking(move || read(&file, unit)).await?
 }
 
 fn from_file(path: &Path, unit: Unit) -> anyhow::Result<Traffic> {
     let points = trace::read(path, unit)?;
     let usual = usual_gap(&points).context("a load needs at least two points")?;
     let rates = regular(&points, usual)?;
-    Ok(Traffic { source: path.display().to_string(), rates, notes: Vec::new() })
+    Ok(Traffic { source: path.display().to_string(), rates, tokens: None, notes: Vec::new() })
 }
 
 /// The most usual distance between two points.
-fn usual_gap(points: &[Point]) -> Option<Duration> {
+pub(super) fn usual_gap(points: &[Point]) -> Option<Duration> {
     let mut gaps: Vec<f64> =
         points.windows(2).map(|pair| pair[1].timestamp_s - pair[0].timestamp_s).collect();
     gaps.sort_by(f64::total_cmp);
@@ -86,7 +106,7 @@ fn usual_gap(points: &[Point]) -> Option<Duration> {
 
 /// The newest days of the points by regular steps, which are as long as the `usual` gap within bounds: means over time, each value
 /// holding until the next.
-fn regular(points: &[Point], usual: Duration) -> anyhow::Result<Series> {
+pub(super) fn regular(points: &[Point], usual: Duration) -> anyhow::Result<Series> {
     let step = usual.clamp(STEP_MIN, STEP_MAX);
     let time =
         |s: f64| Timestamp::from_secs_f64(s).with_context(|| Usage(format!("{s} is no time in seconds")));
@@ -138,13 +158,13 @@ impl Traffic {
     /// # Errors
     /// When there are not that many days, or there is no load in them.
     pub(crate) fn split(self, days: Option<f64>, factor: impl FnOnce(f64) -> f64) -> anyhow::Result<Split> {
-        let Self { source, rates, mut notes } = self;
+        let Self { source, rates, tokens, mut notes } = self;
         if rates.known_len() == 0 {
             bail!("{source}: there is no value at all");
         }
         let step = rates.step();
         let first = scored_from(&rates, days).with_context(|| source.clone())?;
-        let (before, scored) = rates.values().split_at(first);
+        let scored = &rates.values()[first..];
         let missing = scored.iter().filter(|value| value.is_none()).count();
         if share(missing, scored.len()) > GAPS_MAX {
             bail!(
@@ -158,26 +178,40 @@ impl Traffic {
                 scored.len()
             ));
         }
-        let filled = filled(scored);
-        let peak = peak(&filled, step);
-        if filled.iter().all(|rate| *rate <= 0.0) {
+        let rates_scored = filled(scored);
+        let peak = peak(&rates_scored, step);
+        if rates_scored.iter().all(|rate| *rate <= 0.0) {
             bail!("{source}: no request arrives in the scored time; there is nothing to scale");
         }
-        let scale = factor(if peak > 0.0 { peak } else { filled.iter().copied().fold(0.0, f64::max) });
-        let kept = before.len().saturating_sub(steps_between(
-            Timestamp::EPOCH,
-            Timestamp::EPOCH + HISTORY_MAX,
-            step,
-        ));
-        let history = before[kept..].iter().map(|rate| rate.map(|rate| rate * scale));
-        let history = Series::from_values(rates.time(kept), step, history);
+        let scale = factor(if peak > 0.0 { peak } else { rates_scored.iter().copied().fold(0.0, f64::max) });
+        let (tokens, requests) = tokens.map(|tokens| (tokens.rates, tokens.requests)).unzip();
+        let requests = requests.unwrap_or_default();
+        if !requests.is_empty() && (scale - 1.0).abs() > 1e-9 {
+            return Err(Usage(
+                "--scale multiplies rates; requests recorded one by one come as they came".into(),
+            )
+            .into());
+        }
+        let longest = steps_between(Timestamp::EPOCH, Timestamp::EPOCH + HISTORY_MAX, step);
+        let history_of = |series: &Series| scaled_part(series, first.saturating_sub(longest)..first, scale);
+        let scored_of = |series: &Series| {
+            let known = filled(&series.values()[first.min(series.len())..]);
+            Series::from_values(series.time(first), step, known.into_iter().map(|rate| Some(rate * scale)))
+        };
+        let tokens = tokens.map(|tokens| tokens.map(|rates| (history_of(&rates), scored_of(&rates))));
+        let history = history_of(&rates);
         if history.known_len() == 0 {
             notes.push("There is no history before the scored time: every policy starts without one.".into());
         }
-        let scored =
-            Series::from_values(rates.time(first), step, filled.into_iter().map(|rate| Some(rate * scale)));
-        Ok(Split { source, history, scored, scale, notes })
+        let scored = scored_of(&rates);
+        Ok(Split { source, history, scored, tokens, requests, scale, notes })
     }
+}
+
+/// A part of a series, multiplied.
+fn scaled_part(series: &Series, part: std::ops::Range<usize>, scale: f64) -> Series {
+    let values = series.values()[part.clone()].iter().map(|rate| rate.map(|rate| rate * scale));
+    Series::from_values(series.time(part.start), series.step(), values)
 }
 
 /// The first step that is scored.
@@ -277,7 +311,7 @@ mod tests {
 
     fn traffic(values: impl IntoIterator<Item = Option<f64>>) -> Traffic {
         let rates = Series::from_values(Timestamp::EPOCH, Duration::from_secs(60), values);
-        Traffic { source: "load.csv".into(), rates, notes: Vec::new() }
+        Traffic { source: "load.csv".into(), rates, tokens: None, notes: Vec::new() }
     }
 
     #[test]

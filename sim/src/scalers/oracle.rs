@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tidegate_core::Ratio;
 
-use crate::load::Load;
+use crate::load::{Load, Sizes};
 use crate::scaler::{Look, Pipeline, Scaler};
 use crate::scalers::Staffing;
+use crate::service::Service;
 use crate::world::World;
 
 /// Time between looks, and between the times ahead at which it looks at the load.
@@ -17,6 +18,9 @@ const STEP: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Oracle<'a> {
     load: &'a Load,
+    service: &'a Service,
+    /// Of a request to it, on average.
+    mean: Sizes,
     staffing: Staffing,
     ahead: Duration,
 }
@@ -33,7 +37,13 @@ impl<'a> Oracle<'a> {
     pub fn staffed(world: &'a World, staffing: Staffing, ahead: f64) -> Self {
         let ahead =
             Duration::try_from_secs_f64(world.start_up.median.as_secs_f64() * ahead).unwrap_or_default();
-        Self { load: &world.load, staffing, ahead: ahead.max(STEP) }
+        Self {
+            load: &world.load,
+            service: &world.service,
+            mean: world.load.sizes().unwrap_or_default(),
+            staffing,
+            ahead: ahead.max(STEP),
+        }
     }
 }
 
@@ -44,7 +54,7 @@ impl Scaler for Oracle<'_> {
 
     fn decide(&mut self, look: &Look) -> u32 {
         let steps = u32::try_from(self.ahead.as_millis().div_ceil(STEP.as_millis())).unwrap_or(u32::MAX);
-        let rate_in = |step| self.load.rate_at(look.now + STEP * step);
+        let rate_in = |step| self.load.work_at(look.now + STEP * step, self.service, self.mean);
         let most = (0..=steps).map(rate_in).fold(0.0, f64::max);
         self.staffing.replicas(most)
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate_sim::scalers::Static;
-use tidegate_sim::{Llm, Load, Request, Run, Service, Sizes, World, simulate};
+use tidegate_core::{Bounds, Ratio, Series};
+use tidegate_sim::scalers::{Oracle, Static};
+use tidegate_sim::{Llm, Load, Request, Run, Service, Sizes, StartUp, World, simulate};
 
 use crate::{START, world};
 
@@ -84,6 +85,31 @@ fn a_full_replica_makes_what_it_is_said_to() {
     let world = World { load: Load::constant(2.0 * full, sizes), service, replicas: 1, ..world(0.0, 1200) };
     let done = simulate(&world, &mut Static(1)).totals.completed as f64 / 1200.0;
     assert!((done / full - 1.0).abs() < 0.1, "{done} instead of {full}");
+}
+
+#[test]
+fn sizes_follow_the_tokens_of_the_load_and_the_oracle_follows_the_work() {
+    let minute = Duration::from_secs(60);
+    let series = |value: fn(u32) -> f64| Series::from_values(START, minute, (0..120).map(|k| Some(value(k))));
+    // In the second hour prompts are eight times as long, and requests come as often as before.
+    let (requests, output) = (series(|_| 4.0), series(|_| 400.0));
+    let prompt = series(|k| if k < 60 { 2000.0 } else { 16_000.0 });
+    let load = Load::tokens(&requests, [&prompt, &output], Sizes { cv: 0.3, ..Sizes::default() });
+    let mean = load.sizes().unwrap();
+    assert_eq!((mean.prompt_mean, mean.output_mean), (2250.0, 100.0));
+    let world = World {
+        load,
+        service: Service::Llm(Llm::default()),
+        replicas: 4,
+        bounds: Bounds { min: 1, max: 16 },
+        start_up: StartUp { median: Duration::from_secs(10), sigma: 0.0 },
+        ..world(0.0, 7200)
+    };
+    let mut oracle = Oracle::new(&world, Ratio::new(0.99).unwrap(), 1.5);
+    let run = simulate(&world, &mut oracle);
+    let size = |minutes: std::ops::Range<usize>| run.minutes[minutes].iter().map(|m| m.wanted).max().unwrap();
+    assert!(size(70..115) > size(10..50), "{} and {}", size(10..50), size(70..115));
+    assert!(run.totals.miss_fraction().unwrap() < 0.03, "{:?}", run.totals);
 }
 
 proptest! {

@@ -113,3 +113,36 @@ fn a_series_that_is_too_short_gets_no_opinion_and_no_zeros() {
     assert_eq!((ended.code, ended.output.as_str()), (Some(1), ""), "{}", ended.errors);
     assert!(ended.errors.contains("no model has an opinion"), "{}", ended.errors);
 }
+
+#[test]
+fn an_odd_series_gets_a_forecast_or_a_reason() {
+    let dir = folder();
+    let rows = |count: i64, step: i64, value: &dyn Fn(i64) -> i64| {
+        (0..count).fold("timestamp_s,value\n".to_owned(), |mut text, k| {
+            writeln!(text, "{},{}", k * step, value(k)).expect("writing to a string succeeds");
+            text
+        })
+    };
+    let bell = |hour: i64| 20 + 8 * (12 - (hour - 12).abs());
+    // Local days in UTC: from the twentieth day on all comes an hour sooner.
+    let summer = |k: i64| bell((k / 6 + i64::from(k > 20 * 144)) % 24);
+    let irregular = rows(500, 60, &|k| k % 9).replace("\n600,", "\n617,").replace("\n720,", "\n699,");
+    let cases: [(&str, String, i32, &str); 9] = [
+        ("constant.csv", rows(400, 60, &|_| 7), 0, "start"),
+        ("zero.csv", rows(400, 60, &|_| 0), 0, "start"),
+        ("irregular.csv", irregular, 0, "start"),
+        ("ten_years.csv", rows(3650, 86_400, &|k| 50 + k % 7), 0, "start"),
+        ("summer_time.csv", rows(30 * 144, 600, &summer), 0, "start"),
+        ("one.csv", "timestamp_s,value\n0,1\n".into(), 64, "two rows or more, got 1"),
+        ("infinite.csv", "timestamp_s,value\n0,1\n60,inf\n".into(), 64, "line 3"),
+        ("ages.csv", "timestamp_s,value\n0,1\n1e300,2\n".into(), 1, "no length of time"),
+        ("instants.csv", "timestamp_s,value\n0,1\n1e-9,2\n2e-9,2\n".into(), 64, "at least a millisecond"),
+    ];
+    for (name, text, code, said) in cases {
+        let file = write(dir.path(), name, &text);
+        let horizon = if name == "ten_years.csv" { "2d" } else { "2h" };
+        let ended = run(dir.path(), &["forecast", &file, "--horizon", horizon, "--output", "csv"]);
+        assert_eq!(ended.code, Some(code), "{name}: {}", ended.errors);
+        assert!(format!("{}{}", ended.output, ended.errors).contains(said), "{name}: {}", ended.errors);
+    }
+}

@@ -13,6 +13,7 @@ mod endings;
 mod forecasts;
 mod gpus;
 mod history;
+mod language_models;
 mod replicas;
 mod scraping;
 mod start;

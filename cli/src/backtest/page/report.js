@@ -72,19 +72,36 @@ function drawPolicies() {
       h("thead", {}, h("tr", {}, head.map((name, i) => h("th", { class: i ? "num" : null }, name)))),
       h("tbody", {}, runs.filter((run) => run.usual).map(row))),
     h("p", { class: "hint", style: "padding-left: 8px" },
-      `✓ kept the target: ${percent(settings.target)} of requests within ${seconds(settings.slo_s)}. × oracle: against what one that knows the future needs for it.`));
+      `✓ kept the target: ${percent(settings.target)} of requests ${settings.engine === null ? "" : "with their first token "}within ${seconds(settings.slo_s)}${settings.engine === null ? "" : ` and further ones within ${digits(1000 * settings.engine.tpot_s, 3)} ms`}. × oracle: against what one that knows the future needs for it.`));
 }
 
 function pairs(rows) {
   return h("table", { class: "pairs" }, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", {}, name), h("td", {}, value)))));
 }
 
+function servedRows() {
+  return [
+    ["In time", `within ${seconds(settings.slo_s)}, ${percent(settings.target)} of requests`],
+    ["A request is served for", `${seconds(settings.service_time_s)} on average`],
+    ["A replica serves", `${settings.concurrency} at a time, ${amount(settings.replica_rps)} req/s when busy`],
+  ];
+}
+
+function engineRows(engine) {
+  const ms = (s) => `${digits(1000 * s, 3)} ms`;
+  return [
+    ["In time", `first token within ${seconds(settings.slo_s)}, further ones within ${ms(engine.tpot_s)} on average, ${percent(settings.target)} of requests`],
+    ["A request has", `${amount(engine.prompt_tokens)} prompt and ${amount(engine.output_tokens)} output tokens on average`],
+    ["An iteration takes", `${ms(engine.iteration_s)}, ${ms(engine.running_s)} more a request, ${ms(engine.prompt_token_s)} more a prompt token`],
+    ["A replica has", `${engine.batch} requests or ${amount(engine.kv_tokens)} tokens at most, reads ${amount(engine.chunk)} at a time`],
+    ["When busy it serves", `${amount(settings.replica_rps)} req/s`],
+  ];
+}
+
 function drawSettings() {
   const { replicas } = settings;
   part("settings").replaceChildren(pairs([
-    ["In time", `within ${seconds(settings.slo_s)}, ${percent(settings.target)} of requests`],
-    ["A request is served for", `${seconds(settings.service_time_s)} on average`],
-    ["A replica serves", `${settings.concurrency} at a time, ${amount(settings.concurrency / settings.service_time_s)} req/s when busy`],
+    ...(settings.engine === null ? servedRows() : engineRows(settings.engine)),
     ["A replica starts in", `${seconds(settings.start_up_s)} (median)`],
     ["Replicas", `${replicas.min} to ${replicas.max}`],
     ["Load multiplied by", digits(settings.scale, 4)],
