@@ -353,7 +353,7 @@ impl Cluster {
                 let of_namespace = table.of_namespace(&namespace).filter(|(_, facts)| on_target(facts));
                 rivals.extend(of_namespace.map(|((_, name), facts)| Rival { kind, name, facts }));
             }
-            entry.way = entry.target().map(|target| way::way(entry.intent.via, target, &rivals, None));
+            entry.way = entry.target().map(|target| way::way(entry.intent.via, target, &rivals));
             let Some((fleet, _)) = self.fleets.get_mut(&entry.intent.pool) else { continue };
             let Some(brain) = fleet.get_mut(id) else { continue };
             // Whoever does not write, for whatever reason, finds sizes that others have set.
@@ -370,12 +370,13 @@ impl Cluster {
 
     /// Puts a plan into effect, where its policy acts: gives an order when what is there is not as planned.
     fn apply(&mut self, id: &WorkloadId, plan: &Plan, look: &Look, blind: bool, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        let acts = entry.intent.acts(now);
+        let Some(entry) = self.entries.get(id) else { return };
         let order = match entry.way.as_ref() {
-            Some(Ok(Way::Scale)) if acts => size_order(entry, plan.replicas, look, blind),
+            // Not known yet, or not for the moment: what is in force stays in force.
+            None if look.missing != Some(Missing::Absent) => None,
+            Some(Ok(Way::Scale)) if entry.intent.acts(now) => size_order(entry, plan.replicas, look, blind),
             Some(Ok(Way::Floor(kind, name))) => {
-                let wanted = acts.then_some(plan.replicas);
+                let wanted = floor_wanted(&entry.intent, plan, look, now);
                 floor_order(&entry.intent.key, (*kind, name), wanted, look, blind, now)
             }
             // What is raised is given back also where the policy has come to act by another way.
@@ -384,7 +385,6 @@ impl Cluster {
             }),
         };
         if let Some(order) = order {
-            entry.acted |= acts;
             self.hands.give(id, order, now);
         }
     }
@@ -420,6 +420,15 @@ struct Look {
     missing: Option<Missing>,
     raise: Option<(AutoscalerKind, String, Raise)>,
     autoscalers: Vec<(AutoscalerKind, String, AutoscalerFacts)>,
+}
+
+/// The floor that is to be in force: as planned; while paused, as it is; in shadow, as it was before.
+fn floor_wanted(intent: &Intent, plan: &Plan, look: &Look, now: Timestamp) -> Option<u32> {
+    if intent.acts(now) {
+        return Some(plan.replicas);
+    }
+    let paused = intent.policy.mode() == Mode::Active && intent.is_paused(now);
+    look.raise.as_ref().filter(|_| paused).map(|(.., raise)| raise.raised)
 }
 
 fn size_order(entry: &Entry, to: u32, look: &Look, blind: bool) -> Option<Order> {

@@ -121,25 +121,34 @@ impl Brain {
     /// a restart, and models are fitted anew.
     #[must_use]
     pub fn under(mut self, policy: Policy) -> Self {
-        match (&mut self.kind, policy) {
+        let (before, mode) = (self.mode(), policy.mode());
+        let mut changed = match (&mut self.kind, policy) {
             (Kind::Serving(serving), Policy::Serving(policy)) => {
                 let learned_by = |policy: &ServingPolicy| {
                     (policy.slo, policy.capacity, policy.forecast.clone(), policy.scaling.lead_time)
                 };
                 if learned_by(&serving.policy) == learned_by(&policy) {
                     serving.policy = policy;
-                    return self;
+                    self
+                } else {
+                    let history = History { demand: Some(serving.demand()), tokens: None };
+                    let snapshot = self.snapshot();
+                    Self::new(self.id, Policy::Serving(policy), history).restored(snapshot)
                 }
-                let history = History { demand: Some(serving.demand()), tokens: None };
-                let snapshot = self.snapshot();
-                Self::new(self.id, Policy::Serving(policy), history).restored(snapshot)
             }
             (Kind::Training(training), Policy::Training(policy)) => {
                 **training = training.clone().under(policy);
                 self
             }
             (_, policy) => Self::new(self.id, policy, History::default()),
+        };
+        // As if the new mode came after the rest: who begins to act forgets what a shadow had decided.
+        match &mut changed.kind {
+            Kind::Serving(serving) => serving.policy.mode = before,
+            Kind::Training(training) => training.policy.mode = before,
         }
+        changed.set_mode(mode);
+        changed
     }
 
     /// What is to outlive a restart.

@@ -382,9 +382,13 @@ fn when_a_shadow_begins_to_act_the_size_that_it_finds_is_nobodys_wish() {
     let mut brain = Brain::new(id("a"), Policy::Serving(policy), History::default());
     let plan = watch(&mut brain, 200..400, 1);
     assert!(plan.replicas > 1 && plan.has(ReasonCode::Shadow));
+    // Long after its last decision, whichever way the mode is changed.
+    let by_policy = brain.clone().under(Policy::Serving(serving()));
     brain.set_mode(Mode::Active);
-    let plan = watch(&mut brain, 400..401, 1);
-    assert!(plan.replicas > 1 && !plan.has(ReasonCode::ForeignWrite), "{:?}", plan.reasons);
+    for mut brain in [brain, by_policy] {
+        let plan = watch(&mut brain, 400..401, 1);
+        assert!(plan.replicas > 1 && !plan.has(ReasonCode::ForeignWrite), "{:?}", plan.reasons);
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tidegate_agent::collect::pods::{ApiServer, PodSources};
 use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ScrapeTarget};
 use tidegate_agent::export::digest::{self, DigestOptions};
 use tidegate_agent::export::{Exporter, Format, Registry};
-use tidegate_core::{Label, Metric, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::{Label, Metric, Signal, Timestamp, WorkloadId};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use crate::api::{
 use crate::args::{AgentArgs, AgentSource};
 use crate::config::{Gpu, GpuEnabled};
 use crate::ending::{Signals, ended};
-use crate::{Usage, certificate, clock, controller, gpus, keep, output};
+use crate::{Usage, certificate, clock, controller, gpus, keep, output, show};
 
 /// A signal's value is shown for this long after it was read.
 const SHOWN_FOR: Duration = Duration::from_secs(30);
@@ -273,20 +273,7 @@ impl Backend for Page {
     }
 
     fn node(&self) -> Vec<views::NodeReading> {
-        let now = clock::now();
-        let readings = self.latest.fresh(now, SHOWN_FOR, |fresh| {
-            let part = match fresh.subject {
-                Subject::Node => None,
-                Subject::NodePart(part) => Some(part.clone()),
-                _ => return None,
-            };
-            let age_s = Some(now.since(fresh.latest.at).as_secs_f64());
-            let (signal, unit) = (fresh.signal.name().to_owned(), fresh.signal.unit().symbol().to_owned());
-            Some(views::NodeReading { signal, unit, part, value: Some(fresh.latest.value), age_s })
-        });
-        let mut readings: Vec<_> = readings.into_iter().flatten().collect();
-        readings.sort_by(|a, b| (&a.signal, &a.part).cmp(&(&b.signal, &b.part)));
-        readings
+        show::node(&self.latest, clock::now(), SHOWN_FOR)
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Event> {
@@ -300,14 +287,6 @@ impl Backend for Page {
     fn metrics(&self, accept: Option<&str>) -> Exposition {
         let format = Format::negotiate(accept);
         Exposition { content_type: format.content_type().into(), body: self.exporter.page(format) }
-    }
-
-    fn faults(&self) -> Option<views::Faults> {
-        None
-    }
-
-    fn trigger(&self, _: &views::FaultRequest) -> Result<views::Faults, Refusal> {
-        Err(Refusal::NotFound("faults are tried in the demo only".into()))
     }
 
     fn denied(&self, cause: Denied) {

@@ -1,10 +1,18 @@
-//! What brains know, in the shapes of the API.
+//! What brains, the history and the collectors know, in the shapes of the API: the same for every server.
 
+use std::time::Duration;
+
+use tidegate_agent::collect::LatestValues;
+use tidegate_agent::export::Registry;
 use tidegate_brain::{Brain, Fleet};
-use tidegate_core::{Alert, AlertOutcome, CapacitySource, Policy, Rehearsed, Signal, WorkloadId};
-use tidegate_history::{Record, Store};
+use tidegate_core::{
+    Alert, AlertOutcome, CapacitySource, Label, Metric, Policy, Rehearsed, Signal, Subject, Timestamp,
+    WorkloadId,
+};
+use tidegate_history::{Aggregate, Record, Store};
 
-use crate::api::{Refusal, views};
+use crate::api::views::{self, AlertBatch, AlertReport, AlertStatus};
+use crate::api::{Refusal, SeriesQuery};
 use crate::clock;
 
 /// A decision in the API's shape.
@@ -38,6 +46,57 @@ pub(crate) fn decisions(
         records.map_err(|error| Refusal::Unavailable(format!("the history cannot be read: {error}")))?;
     let read = |record: &Record| serde_json::from_slice(&record.bytes).ok();
     Ok(records.iter().filter_map(read).map(|one| decision(&one)).collect())
+}
+
+/// Means per step of one signal over a range, from the history.
+pub(crate) fn series(store: &Store, query: &SeriesQuery) -> Result<Vec<views::Point>, Refusal> {
+    let read = store.read(&query.subject, query.signal, query.from, query.to, query.step, Aggregate::Mean);
+    let series =
+        read.map_err(|error| Refusal::Unavailable(format!("the history cannot be read: {error}")))?;
+    Ok(series.values().iter().enumerate().map(|(i, value)| views::Point(series.time(i), *value)).collect())
+}
+
+/// Refuses a signal that is not forecast.
+pub(crate) fn must_be_forecast(signal: Option<Signal>) -> Result<(), Refusal> {
+    match signal {
+        None | Some(Signal::RequestsPerSecond) => Ok(()),
+        Some(other) => Err(Refusal::Invalid(format!("{} is not forecast", other.name()))),
+    }
+}
+
+/// The last reading of each signal of this machine and of its parts, none older than `age_max`.
+pub(crate) fn node(latest: &LatestValues, now: Timestamp, age_max: Duration) -> Vec<views::NodeReading> {
+    let readings = latest.fresh(now, age_max, |fresh| {
+        let part = match fresh.subject {
+            Subject::Node => None,
+            Subject::NodePart(part) => Some(part.clone()),
+            _ => return None,
+        };
+        let age_s = Some(now.since(fresh.latest.at).as_secs_f64());
+        let (signal, unit) = (fresh.signal.name().to_owned(), fresh.signal.unit().symbol().to_owned());
+        Some(views::NodeReading { signal, unit, part, value: Some(fresh.latest.value), age_s })
+    });
+    let mut readings: Vec<_> = readings.into_iter().flatten().collect();
+    readings.sort_by(|a, b| (&a.signal, &a.part).cmp(&(&b.signal, &b.part)));
+    readings
+}
+
+/// Takes a batch of alerts in; counts and tells what became of each.
+pub(crate) fn alerts(
+    registry: &Registry,
+    batch: AlertBatch,
+    mut admit: impl FnMut(&Alert) -> Vec<(WorkloadId, AlertOutcome)>,
+) -> AlertReport {
+    let mut results = Vec::new();
+    for alert in batch.alerts {
+        let firing = alert.status == AlertStatus::Firing;
+        let alert = Alert { fingerprint: alert.fingerprint, firing, labels: alert.labels };
+        results.extend(alert_outcomes(&alert, &admit(&alert)));
+    }
+    for result in &results {
+        registry.counter(Metric::AlertsReceived, &[(Label::Outcome, &result.outcome)]).inc();
+    }
+    AlertReport { results }
 }
 
 /// The pool in the API's shape; `None` where there is none.
@@ -165,10 +224,7 @@ fn evidence(workload: &views::Workload, brain: &Brain) -> Option<views::Bottlene
 }
 
 /// What became of an alert, for each workload that has a rule for it.
-pub(crate) fn alert_outcomes(
-    alert: &Alert,
-    admitted: &[(WorkloadId, AlertOutcome)],
-) -> Vec<views::AlertOutcome> {
+fn alert_outcomes(alert: &Alert, admitted: &[(WorkloadId, AlertOutcome)]) -> Vec<views::AlertOutcome> {
     if admitted.is_empty() {
         return vec![alert_outcome(alert, None, AlertOutcome::NoRule)];
     }

@@ -155,8 +155,6 @@ pub(super) struct Entry {
     scraped: Scraped,
     /// The way it acts by, or why it does not; `None` while the target is not known.
     pub(super) way: Option<Result<Way, Conflict>>,
-    /// Whether it had an effect that is to be taken back when it ends.
-    pub(super) acted: bool,
 }
 
 impl Entry {
@@ -169,7 +167,6 @@ impl Entry {
             target: None,
             scraped: Scraped::default(),
             way: None,
-            acted: false,
         }
     }
 

@@ -15,8 +15,6 @@ use super::kinds::{PodsBy, SizePath, TargetKind};
 /// Namespace and name.
 pub type Key = (String, String);
 
-/// The label that tells the pods of one template of a Deployment from those of another; StatefulSets have a label of their own.
-const TEMPLATE_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
 /// Groups of one object that are looked at.
 const GROUPS_MAX: usize = 64;
 /// What marks a job that Kueue admits and suspends.
@@ -78,12 +76,6 @@ impl PodFacts {
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             ip: status.and_then(|s| s.pod_ip.clone()),
         })
-    }
-
-    /// Which version of the workload's template it was made from.
-    #[must_use]
-    pub fn template(&self) -> Option<&str> {
-        TEMPLATE_LABELS.iter().find_map(|label| self.labels.get(*label)).map(String::as_str)
     }
 }
 

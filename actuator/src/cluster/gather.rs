@@ -26,8 +26,6 @@ pub struct Gathered {
     pub crash_loop: bool,
     /// Why pods wait for a node, in the scheduler's words.
     pub unschedulable: Option<String>,
-    /// Template of the newest pods.
-    pub template: Option<String>,
 }
 
 /// What is remembered of a workload's pods from one look to the next.
@@ -35,7 +33,6 @@ pub struct Gathered {
 pub struct Memory {
     pods: BTreeMap<String, Remembered>,
     wanted: Option<u32>,
-    looked: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +52,6 @@ impl Memory {
     ) -> Gathered {
         let mut seen = Gathered::default();
         seen.counts.wanted = target.size.unwrap_or(0);
-        let mut newest = None;
         let mut present = BTreeMap::new();
         let own = |pod: &&PodFacts| target.selector.as_ref().is_some_and(|s| s.matches(&pod.labels));
         for pod in pods.filter(own).take(PODS_MAX) {
@@ -80,18 +76,13 @@ impl Memory {
                 seen.unschedulable = seen.unschedulable.take().or_else(|| pod.unschedulable.clone());
             }
             seen.crash_loop |= pod.crash_loop && !pod.deleting;
-            if newest.is_none_or(|(created, _)| pod.created > created) {
-                newest = Some((pod.created, pod.template()));
-            }
             kept.ready = pod.ready_since.is_some();
             kept.leaving = pod.deleting;
             present.insert(pod.uid.clone(), kept);
         }
-        seen.template = newest.and_then(|(_, template)| template.map(str::to_owned));
         seen.lost = self.lost(&present, seen.counts.wanted);
         self.pods = present;
         self.wanted = Some(seen.counts.wanted);
-        self.looked = true;
         seen
     }
 

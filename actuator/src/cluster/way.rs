@@ -114,19 +114,11 @@ pub enum Conflict {
     NoAutoscaler(&'static str),
 }
 
-/// The way that a policy acts by. `earlier`: an older policy on the same target, if there is one.
+/// The way that a policy acts by. An elder policy on the same target is another matter: it never comes so far.
 ///
 /// # Errors
 /// Why it must not act.
-pub fn way(
-    via: Via,
-    target: &TargetFacts,
-    rivals: &[Rival<'_>],
-    earlier: Option<&str>,
-) -> Result<Way, Conflict> {
-    if let Some(policy) = earlier {
-        return Err(Conflict::Policy(policy.to_owned()));
-    }
+pub fn way(via: Via, target: &TargetFacts, rivals: &[Rival<'_>]) -> Result<Way, Conflict> {
     if target.queued {
         return Err(Conflict::Kueue);
     }
@@ -203,14 +195,11 @@ mod tests {
         let facts = autoscaler();
         let hpa = [Rival { kind: AutoscalerKind::Hpa, name: "h", facts: &facts }];
         let floor = Ok(Way::Floor(AutoscalerKind::Hpa, "h".into()));
-        assert_eq!(way(Via::Auto, &target(&[]), &hpa, None), floor);
-        assert_eq!(way(Via::HpaFloor, &target(&["argocd-controller"]), &hpa, None), floor);
-        assert!(matches!(way(Via::Scale, &target(&[]), &hpa, None), Err(Conflict::Autoscaler { .. })));
-        assert_eq!(way(Via::ExternalMetric, &target(&[]), &hpa, None), Ok(Way::Publish));
-        assert!(matches!(
-            way(Via::ScaledObjectFloor, &target(&[]), &hpa, None),
-            Err(Conflict::NoAutoscaler(_))
-        ));
+        assert_eq!(way(Via::Auto, &target(&[]), &hpa), floor);
+        assert_eq!(way(Via::HpaFloor, &target(&["argocd-controller"]), &hpa), floor);
+        assert!(matches!(way(Via::Scale, &target(&[]), &hpa), Err(Conflict::Autoscaler { .. })));
+        assert_eq!(way(Via::ExternalMetric, &target(&[]), &hpa), Ok(Way::Publish));
+        assert!(matches!(way(Via::ScaledObjectFloor, &target(&[]), &hpa), Err(Conflict::NoAutoscaler(_))));
     }
 
     #[test]
@@ -222,7 +211,7 @@ mod tests {
             Rival { kind: AutoscalerKind::ScaledObject, name: "s", facts: &scaled },
         ];
         let floor = Ok(Way::Floor(AutoscalerKind::ScaledObject, "s".into()));
-        assert_eq!(way(Via::Auto, &target(&[]), &both, None), floor);
+        assert_eq!(way(Via::Auto, &target(&[]), &both), floor);
     }
 
     #[test]
@@ -232,18 +221,11 @@ mod tests {
             Rival { kind: AutoscalerKind::Hpa, name: "a", facts: &facts },
             Rival { kind: AutoscalerKind::Hpa, name: "b", facts: &facts },
         ];
-        assert_eq!(way(Via::Auto, &target(&[]), &two, None), Err(Conflict::Autoscalers(2)));
-        assert!(matches!(
-            way(Via::Auto, &target(&["argocd-controller"]), &[], None),
-            Err(Conflict::GitOps(_))
-        ));
-        assert!(matches!(way(Via::Auto, &target(&["keda-operator"]), &[], None), Err(Conflict::Writer(_))));
-        assert_eq!(
-            way(Via::Auto, &target(&["kubectl", "kube-controller-manager"]), &[], None),
-            Ok(Way::Scale)
-        );
+        assert_eq!(way(Via::Auto, &target(&[]), &two), Err(Conflict::Autoscalers(2)));
+        assert!(matches!(way(Via::Auto, &target(&["argocd-controller"]), &[]), Err(Conflict::GitOps(_))));
+        assert!(matches!(way(Via::Auto, &target(&["keda-operator"]), &[]), Err(Conflict::Writer(_))));
+        assert_eq!(way(Via::Auto, &target(&["kubectl", "kube-controller-manager"]), &[]), Ok(Way::Scale));
         let queued = TargetFacts { queued: true, ..target(&[]) };
-        assert_eq!(way(Via::Auto, &queued, &[], None), Err(Conflict::Kueue));
-        assert!(matches!(way(Via::Auto, &target(&[]), &[], Some("ml/old")), Err(Conflict::Policy(_))));
+        assert_eq!(way(Via::Auto, &queued, &[]), Err(Conflict::Kueue));
     }
 }

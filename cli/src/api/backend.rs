@@ -79,13 +79,17 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn metrics(&self, accept: Option<&str>) -> Exposition;
 
     /// Faults that can be tried; `None` outside the demo.
-    fn faults(&self) -> Option<Faults>;
+    fn faults(&self) -> Option<Faults> {
+        None
+    }
 
     /// Starts or clears a fault. Only called when [`Backend::faults`] gives some.
     ///
     /// # Errors
     /// When there is no such workload, or the fault does not apply to it.
-    fn trigger(&self, request: &FaultRequest) -> Result<Faults, Refusal>;
+    fn trigger(&self, request: &FaultRequest) -> Result<Faults, Refusal> {
+        Err(Refusal::NotFound(format!("faults are tried in the demo only, not on {}", request.workload)))
+    }
 
     /// Counts a request that was refused before it reached a route.
     fn denied(&self, cause: Denied);

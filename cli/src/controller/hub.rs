@@ -14,17 +14,15 @@ use tidegate_agent::collect::LatestValues;
 use tidegate_agent::export::{Exporter, Format, Registry};
 use tidegate_brain::{Brain, History, Snapshot};
 use tidegate_core::policy::SignalRule;
-use tidegate_core::{Alert, Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::{Label, Metric, Policy, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_digest::{WORKLOADS_MAX, v1};
-use tidegate_history::{Aggregate, Store};
+use tidegate_history::Store;
 use tokio::sync::{broadcast, watch};
 
 use super::demand::Demand;
 use super::digests::SharedBoard;
 use super::prometheus::Question;
-use crate::api::views::{
-    self, About, AlertBatch, AlertReport, AlertStatus, Event, Exposition, ForecastView, Point,
-};
+use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
 use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
 use crate::args::ControllerArgs;
 use crate::board::Card;
@@ -260,10 +258,7 @@ impl Backend for Hub {
     }
 
     fn forecast(&self, id: &WorkloadId, signal: Option<Signal>) -> Result<Option<ForecastView>, Refusal> {
-        let signal = signal.unwrap_or(Signal::RequestsPerSecond);
-        if signal != Signal::RequestsPerSecond {
-            return Err(Refusal::Invalid(format!("{} is not forecast", signal.name())));
-        }
+        show::must_be_forecast(signal)?;
         self.brain(id, |brain| brain.forecast().map(ForecastView::from))
     }
 
@@ -273,11 +268,7 @@ impl Backend for Hub {
         {
             return Err(Refusal::NotFound(format!("no workload {id}")));
         }
-        let read =
-            self.store.read(&query.subject, query.signal, query.from, query.to, query.step, Aggregate::Mean);
-        let series =
-            read.map_err(|error| Refusal::Unavailable(format!("the history cannot be read: {error}")))?;
-        Ok(series.values().iter().enumerate().map(|(i, value)| Point(series.time(i), *value)).collect())
+        show::series(&self.store, query)
     }
 
     fn decisions(&self, id: &WorkloadId, limit: usize) -> Result<Vec<views::Decision>, Refusal> {
@@ -306,29 +297,12 @@ impl Backend for Hub {
         let now = clock::now();
         let mut cluster = lock(&self.cluster);
         let cluster = cluster.as_mut().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
-        let mut results = Vec::new();
-        for alert in batch.alerts {
-            let firing = alert.status == AlertStatus::Firing;
-            let alert = Alert { fingerprint: alert.fingerprint, firing, labels: alert.labels };
-            results.extend(show::alert_outcomes(&alert, &cluster.admit(&alert, now)));
-        }
-        for result in &results {
-            self.registry.counter(Metric::AlertsReceived, &[(Label::Outcome, &result.outcome)]).inc();
-        }
-        Ok(AlertReport { results })
+        Ok(show::alerts(&self.registry, batch, |alert| cluster.admit(alert, now)))
     }
 
     fn metrics(&self, accept: Option<&str>) -> Exposition {
         let format = Format::negotiate(accept);
         Exposition { content_type: format.content_type().into(), body: self.exporter.page(format) }
-    }
-
-    fn faults(&self) -> Option<views::Faults> {
-        None
-    }
-
-    fn trigger(&self, _: &views::FaultRequest) -> Result<views::Faults, Refusal> {
-        Err(Refusal::NotFound("faults are tried in the demo only".into()))
     }
 
     fn denied(&self, cause: Denied) {

@@ -23,7 +23,7 @@ use crate::{clock, keep, told};
 const EVERY: Duration = Duration::from_secs(1);
 /// The history is flushed this often: what a kill can lose.
 const FLUSH_EVERY: u64 = 5;
-/// What brains have learned is kept, and the history tidied, this often. Brains take turns: a share of them each time.
+/// What a brain has learned is kept, and the history tidied, this often. Brains take turns: a share of them each round.
 const KEEP_EVERY: u64 = 30;
 /// The giver under which the loop puts what it knows.
 const LOOP: Giver = Giver::Part("loop");
@@ -73,9 +73,8 @@ impl Hand {
             let Some(cluster) = cluster.as_mut() else { return };
             let round = cluster.round(now, leads);
             let told = self.tell(hub, cluster, &round, leads);
-            if self.rounds.is_multiple_of(KEEP_EVERY) {
-                cluster.brains().for_each(|brain| keep::brain(&hub.store, brain));
-            }
+            let turn = |(i, _): &(u64, _)| i % KEEP_EVERY == self.rounds % KEEP_EVERY;
+            (0..).zip(cluster.brains()).filter(turn).for_each(|(_, brain)| keep::brain(&hub.store, brain));
             told
         };
         let appended = hub.store.append(&samples);

@@ -3,17 +3,14 @@
 use tidegate_agent::export::Format;
 use tidegate_agent::logs::{self, LogClass, LogLevel};
 use tidegate_brain::Brain;
-use tidegate_core::{Alert, Label, Metric, Signal, Subject, Timestamp, WorkloadId};
-use tidegate_history::Aggregate;
+use tidegate_core::{Label, Metric, Signal, Subject, Timestamp, WorkloadId};
 use tokio::sync::broadcast;
 
 use super::machine::{Machine, lock};
 use super::rivals::Rivals;
 use super::round::log_line;
 use super::settings::LogSetting;
-use crate::api::views::{
-    self, About, AlertBatch, AlertReport, AlertStatus, Event, Exposition, ForecastView, Point,
-};
+use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
 use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
 use crate::{clock, show, summary};
 
@@ -78,10 +75,7 @@ impl Backend for Machine {
     }
 
     fn forecast(&self, id: &WorkloadId, signal: Option<Signal>) -> Result<Option<ForecastView>, Refusal> {
-        let signal = signal.unwrap_or(Signal::RequestsPerSecond);
-        if signal != Signal::RequestsPerSecond {
-            return Err(Refusal::Invalid(format!("{} is not forecast", signal.name())));
-        }
+        show::must_be_forecast(signal)?;
         self.brain(id, |brain| brain.forecast().map(ForecastView::from))
     }
 
@@ -91,11 +85,7 @@ impl Backend for Machine {
         {
             return Err(Refusal::NotFound(format!("no workload {id}")));
         }
-        let read =
-            self.store.read(&query.subject, query.signal, query.from, query.to, query.step, Aggregate::Mean);
-        let series =
-            read.map_err(|error| Refusal::Unavailable(format!("the history cannot be read: {error}")))?;
-        Ok(series.values().iter().enumerate().map(|(i, value)| Point(series.time(i), *value)).collect())
+        show::series(&self.store, query)
     }
 
     fn decisions(&self, id: &WorkloadId, limit: usize) -> Result<Vec<views::Decision>, Refusal> {
@@ -128,21 +118,7 @@ impl Backend for Machine {
     }
 
     fn node(&self) -> Vec<views::NodeReading> {
-        let now = clock::now();
-        let mut readings = self.latest.fresh(now, super::machine::SHOWN_FOR, |fresh| {
-            let part = match fresh.subject {
-                Subject::Node => None,
-                Subject::NodePart(part) => Some(part.clone()),
-                _ => return None,
-            };
-            let age_s = Some(now.since(fresh.latest.at).as_secs_f64());
-            let (signal, unit) = (fresh.signal.name().to_owned(), fresh.signal.unit().symbol().to_owned());
-            Some(views::NodeReading { signal, unit, part, value: Some(fresh.latest.value), age_s })
-        });
-        readings.retain(Option::is_some);
-        let mut readings: Vec<_> = readings.into_iter().flatten().collect();
-        readings.sort_by(|a, b| (&a.signal, &a.part).cmp(&(&b.signal, &b.part)));
-        readings
+        show::node(&self.latest, clock::now(), super::machine::SHOWN_FOR)
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Event> {
@@ -153,16 +129,7 @@ impl Backend for Machine {
         let now = clock::now();
         let mut control = lock(&self.control);
         let control = control.as_mut().ok_or_else(|| Refusal::Unavailable("stopping".into()))?;
-        let mut results = Vec::new();
-        for alert in batch.alerts {
-            let firing = alert.status == AlertStatus::Firing;
-            let alert = Alert { fingerprint: alert.fingerprint, firing, labels: alert.labels };
-            results.extend(show::alert_outcomes(&alert, &control.admit(&alert, now)));
-        }
-        for result in &results {
-            self.registry.counter(Metric::AlertsReceived, &[(Label::Outcome, &result.outcome)]).inc();
-        }
-        Ok(AlertReport { results })
+        Ok(show::alerts(&self.registry, batch, |alert| control.admit(alert, now)))
     }
 
     fn metrics(&self, accept: Option<&str>) -> Exposition {

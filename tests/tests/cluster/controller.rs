@@ -288,6 +288,34 @@ async fn another_takes_over_from_a_leader_that_was_killed() {
 }
 
 #[tokio::test]
+async fn a_raised_floor_outlives_a_restart_and_a_pause() {
+    let scene = Scene::set().await;
+    scene.autoscaler(1, 12).await;
+    let mut first = scene.controller("first").await;
+    let agent = Agent::start(first.digests(), "node-a");
+    agent.tell(CHAT, &load(45.0));
+    scene.policy("active", json!({})).await;
+    scene.floored("a raised floor", |floor| floor >= Some(5)).await;
+    assert!(first.stop().success());
+    drop(agent);
+    // Any change of the spec counts, also one that was taken back before anybody looked.
+    let generation = async || scene.autoscalers().get("chat").await.expect("it is there").metadata.generation;
+    let before = generation().await;
+    let second = scene.controller("second").await;
+    scene.led_by("second").await;
+    some_rounds(&second).await;
+    assert_eq!(generation().await, before, "a controller that knows nothing yet changes nothing");
+    let agent = Agent::start(second.digests(), "node-a");
+    agent.tell(CHAT, &load(45.0));
+    let paused =
+        json!({ "metadata": { "annotations": { "tidegate.io/paused-until": "2999-01-01T00:00:00Z" } } });
+    scene.policies().patch("chat", &PatchParams::default(), &Patch::Merge(&paused)).await.unwrap();
+    scene.condition("Active", "False", "Paused").await;
+    some_rounds(&second).await;
+    assert_eq!(generation().await, before, "a pause changes nothing");
+}
+
+#[tokio::test]
 async fn two_on_one_target_are_told_and_do_not_fight() {
     let scene = Scene::set().await;
     scene.autoscaler(1, 8).await;

@@ -79,8 +79,7 @@ fn an_empty_or_unknown_selector_selects_nothing() {
 #[test]
 fn a_pods_state_is_known() {
     let pod: Pod = serde_json::from_value(json!({
-        "metadata": {"name": "chat-1", "namespace": "ml", "uid": "p1", "creationTimestamp": "2026-01-01T00:00:00Z",
-            "labels": {"pod-template-hash": "abc"}},
+        "metadata": {"name": "chat-1", "namespace": "ml", "uid": "p1", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"containers": [], "nodeName": "node-a"},
         "status": {"phase": "Running", "podIP": "10.0.0.7",
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:01:30Z"}],
@@ -90,7 +89,7 @@ fn a_pods_state_is_known() {
     .unwrap();
     let facts = PodFacts::of(&pod).unwrap();
     assert_eq!(facts.ready_since.unwrap().since(facts.created).as_secs(), 90);
-    assert_eq!((facts.template(), facts.restarts, facts.crash_loop), (Some("abc"), 2, false));
+    assert_eq!((facts.restarts, facts.crash_loop), (2, false));
     let mut waiting = pod.clone();
     let status = waiting.status.as_mut().unwrap();
     status.conditions.as_mut().unwrap()[0].status = "False".into();
