@@ -1,12 +1,13 @@
-//! Makes the kubelet's messages from `proto/`, with a compiler written in Rust: no `protoc` has to be installed.
+//! Makes the messages of the kubelet and of OpenTelemetry from `proto/`, with a compiler written in Rust: no `protoc` has to be
+//! installed.
 
 use std::error::Error;
 
-const FILES: [&str; 3] = ["podresources.proto", "pods.proto", "pod.proto"];
+use tonic_prost_build::Builder;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(FILES, ["proto"])?;
+    let kubelet = protox::compile(["podresources.proto", "pods.proto", "pod.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .build_transport(false)
         // The kubelet's side is played by the tests alone.
@@ -18,6 +19,50 @@ fn main() -> Result<(), Box<dyn Error>> {
         )
         .field_attribute(".core.PodStatus.podIP", "#[serde(rename = \"podIP\")]")
         .field_attribute(".core.ContainerStatus.containerID", "#[serde(rename = \"containerID\")]")
-        .compile_fds(files)?;
+        .compile_fds(kubelet)?;
+    let otlp = protox::compile(["otlp.proto"], ["proto"])?;
+    as_json(tonic_prost_build::configure().build_transport(false)).compile_fds(otlp)?;
     Ok(())
+}
+
+/// OTLP's JSON: names in camel case, numbers of 64 bits as text, and doubles that are none as words.
+fn as_json(builder: Builder) -> Builder {
+    const TEXTUAL: [(&str, &[&str]); 4] = [
+        (
+            "u64",
+            &[
+                "NumberDataPoint.time_unix_nano",
+                "NumberDataPoint.start_time_unix_nano",
+                "HistogramDataPoint.time_unix_nano",
+                "HistogramDataPoint.start_time_unix_nano",
+                "HistogramDataPoint.count",
+                "ExponentialHistogramDataPoint.time_unix_nano",
+                "ExponentialHistogramDataPoint.start_time_unix_nano",
+                "ExponentialHistogramDataPoint.count",
+                "ExponentialHistogramDataPoint.zero_count",
+                "SummaryDataPoint.time_unix_nano",
+                "SummaryDataPoint.start_time_unix_nano",
+                "SummaryDataPoint.count",
+            ],
+        ),
+        ("i64", &["NumberDataPoint.value.as_int", "AnyValue.value.int_value"]),
+        (
+            "u64s",
+            &["HistogramDataPoint.bucket_counts", "ExponentialHistogramDataPoint.Buckets.bucket_counts"],
+        ),
+        ("f64", &["NumberDataPoint.value.as_double", "SummaryDataPoint.sum"]),
+    ];
+    let mut builder = builder
+        .message_attribute(".", "#[derive(serde::Deserialize)] #[serde(rename_all = \"camelCase\", default)]")
+        .enum_attribute(".", "#[derive(serde::Deserialize)] #[serde(rename_all = \"camelCase\")]");
+    for oneof in ["Metric.data", "NumberDataPoint.value", "AnyValue.value"] {
+        builder = builder.field_attribute(oneof, "#[serde(flatten)]");
+    }
+    for (helper, fields) in TEXTUAL {
+        for field in fields {
+            let attribute = format!("#[serde(deserialize_with = \"crate::otlp::json::{helper}\")]");
+            builder = builder.field_attribute(field, attribute);
+        }
+    }
+    builder
 }

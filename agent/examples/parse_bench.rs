@@ -8,9 +8,10 @@ use std::time::Duration;
 use tidegate_agent::clock;
 use tidegate_agent::collect::LatestValues;
 use tidegate_agent::collect::latest::Giver;
+use tidegate_agent::collect::reading::Names;
 use tidegate_agent::collect::scrape::page::{Dialect, PageReader, ScrapeLimits};
 use tidegate_agent::export::{Exporter, Format, Registry};
-use tidegate_core::{Sample, Signal, Subject, WorkloadId};
+use tidegate_core::{Label, Sample, Scope, Signal, Subject, WorkloadId};
 
 /// Long enough for a steady figure.
 const PARSE_FOR: Duration = Duration::from_secs(3);
@@ -18,6 +19,8 @@ const PARSE_FOR: Duration = Duration::from_secs(3);
 const PAGES: usize = 300;
 /// Workloads with nine signals each, and a hundred disks with two: 5,000 series with the node's own.
 const WORKLOADS: usize = 533;
+/// Of a large node; the kubelet's own bound is 110.
+const PODS: usize = 200;
 
 #[expect(clippy::print_stdout, reason = "its figures are what this program is for")]
 fn main() {
@@ -25,14 +28,16 @@ fn main() {
         let (rate, series) = parse_rate(page.as_bytes());
         println!("parse {name}: {rate:.0} MB/s ({series} series, {} KB a page)", page.len() / 1000);
     }
-    let exporter = exporter();
-    for format in [Format::Text, Format::OpenMetrics] {
-        let (p99, series, bytes) = encode_p99(&exporter, format);
-        println!(
-            "encode {format:?}: p99 {:.2} ms ({series} series, {} KB a page)",
-            p99.as_secs_f64() * 1e3,
-            bytes / 1000
-        );
+    for (name, exporter) in [("workloads", workloads()), ("200 pods", pods())] {
+        for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+            let (p99, bytes) = encode_p99(&exporter, format);
+            println!(
+                "encode {name}, {format:?}: p99 {:.2} ms ({} series, {} KB a page)",
+                p99.as_secs_f64() * 1e3,
+                series(&exporter),
+                bytes / 1000
+            );
+        }
     }
 }
 
@@ -54,8 +59,8 @@ fn parse_rate(page: &[u8]) -> (f64, u64) {
     (bytes as f64 / (clock::steady() - start).as_secs_f64() / 1e6, series)
 }
 
-/// The slowest of a hundred pages, and the last page's series and bytes.
-fn encode_p99(exporter: &Exporter, format: Format) -> (Duration, usize, usize) {
+/// The slowest of a hundred pages, and the last page's bytes.
+fn encode_p99(exporter: &Exporter, format: Format) -> (Duration, usize) {
     let (mut took, mut page) = (Vec::new(), Vec::new());
     for _ in 0..PAGES {
         let now = clock::now();
@@ -63,17 +68,47 @@ fn encode_p99(exporter: &Exporter, format: Format) -> (Duration, usize, usize) {
         took.push(clock::steady() - now.steady);
     }
     took.sort_unstable();
-    let series = page.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#').count();
-    (took[PAGES * 99 / 100], series, page.len())
+    (took[PAGES * 99 / 100], page.len())
 }
 
-fn exporter() -> Exporter {
+fn series(exporter: &Exporter) -> usize {
+    let page = exporter.render(Format::Text, clock::now());
+    page.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#').count()
+}
+
+/// Everything that is told of pods and containers, of 200 pods with two containers and a volume each.
+fn pods() -> Exporter {
+    let now = clock::now().at;
+    let (mut samples, mut names) = (Vec::new(), Names::new());
+    for at in 0..PODS {
+        let pod = format!("0b7c2f1e-6a54-4c1d-9f0e-{at:012}");
+        let container =
+            |name: &str| (Scope::Container, Subject::Container { pod: pod.clone(), name: name.to_owned() });
+        let volume = Subject::Volume { pod: pod.clone(), name: "models".into() };
+        let of_pod = (Scope::Pod, Subject::Pod(pod.clone()));
+        for (scope, subject) in [of_pod, container("vllm"), container("proxy"), (Scope::Pod, volume)] {
+            let told = Signal::ALL.iter().filter(|signal| signal.scope() == scope);
+            samples.extend(told.filter_map(|of| Sample::new(subject.clone(), *of, now, 1e6 + at_f64(at))));
+            let named = [
+                (Label::Namespace, "ml".to_owned()),
+                (Label::Pod, format!("chat-7d9f8c6b5-{at:05}")),
+                (Label::Workload, "ml/deployment/chat".to_owned()),
+            ];
+            names.insert(subject, named.map(|(label, name)| (label, name.into())).into());
+        }
+    }
+    let latest = Arc::new(LatestValues::default());
+    latest.replace_named(Giver::Part("bench"), &samples, |_| None, names);
+    Exporter::new(Arc::new(Registry::new()), latest, Duration::from_secs(600))
+}
+
+fn workloads() -> Exporter {
     let now = clock::now().at;
     let of_workload: Vec<Signal> = Signal::ALL
         .iter()
         .copied()
         .filter(|signal| signal.name().contains("second"))
-        .filter(|signal| signal.scope() == tidegate_core::Scope::Workload)
+        .filter(|signal| signal.scope() == Scope::Workload)
         .take(9)
         .collect();
     let mut samples = Vec::new();

@@ -8,7 +8,9 @@ pub mod digest;
 mod encode;
 pub mod format;
 mod gpu;
+mod otlp;
 mod protobuf;
+mod pushed;
 pub mod registry;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,9 @@ pub use registry::{Counter, Gauge, HistogramHandle, Registry};
 use crate::clock::{self, Moment};
 use crate::collect::LatestValues;
 use crate::collect::latest::Fresh;
+use crate::otlp::Inbox;
+use crate::otlp::messages::ExportMetricsServiceRequest;
+pub(crate) use encode::{CLASSIC_BUCKETS, classic_buckets, escape, number_text};
 use encode::{Point, Points};
 
 /// A page is made anew after this; no scraper asks more often.
@@ -37,6 +42,8 @@ pub struct Exporter {
     latest: Arc<LatestValues>,
     fresh_for: Duration,
     gpus: Option<GpuPage>,
+    began: Moment,
+    inbox: Option<Arc<Inbox>>,
     pages: Mutex<BTreeMap<Format, (Duration, Bytes)>>,
 }
 
@@ -45,13 +52,27 @@ impl Exporter {
     #[must_use]
     pub fn new(registry: Arc<Registry>, latest: Arc<LatestValues>, fresh_for: Duration) -> Self {
         registry.gauge(Metric::BuildInfo, &[(Label::Version, env!("CARGO_PKG_VERSION"))]).set(Some(1.0));
-        Self { registry, latest, fresh_for, gpus: None, pages: Mutex::default() }
+        Self {
+            registry,
+            latest,
+            fresh_for,
+            gpus: None,
+            began: clock::now(),
+            inbox: None,
+            pages: Mutex::default(),
+        }
     }
 
     /// Says of GPUs what their signals do not.
     #[must_use]
     pub fn with_gpus(self, gpus: GpuPage) -> Self {
         Self { gpus: Some(gpus), ..self }
+    }
+
+    /// Shows besides what others have pushed here, where they may.
+    #[must_use]
+    pub fn with_pushed(self, inbox: Option<Arc<Inbox>>) -> Self {
+        Self { inbox, ..self }
     }
 
     /// The page as of at most a second ago.
@@ -77,10 +98,24 @@ impl Exporter {
     #[must_use]
     pub fn render(&self, format: Format, now: Moment) -> Vec<u8> {
         let families = self.families(now);
-        match format {
+        let mut page = match format {
             Format::Protobuf => protobuf::page(&families),
             Format::Text | Format::OpenMetrics => encode::page(format, &families).into_bytes(),
+        };
+        if let Some(inbox) = &self.inbox {
+            self.registry.refuse(pushed::append(&mut page, format, inbox, now));
         }
+        if format == Format::OpenMetrics {
+            page.extend_from_slice(b"# EOF\n");
+        }
+        page
+    }
+
+    /// What the page says, without what others have pushed here, for OpenTelemetry's protocol; `resource` says who tells.
+    #[must_use]
+    pub fn requests(&self, resource: &[(&str, String)]) -> Vec<ExportMetricsServiceRequest> {
+        let now = clock::now();
+        otlp::requests(&self.families(now), otlp::Times::new(self.began, now), resource)
     }
 
     /// Every family that has series now: the signals' first, then the program's own.

@@ -7,3 +7,5 @@ pub mod clock;
 pub mod collect;
 pub mod export;
 pub mod logs;
+pub mod otlp;
+mod tls;

@@ -13,6 +13,7 @@ use tidegate_agent::collect::pods::{ApiServer, PodSources};
 use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ScrapeTarget};
 use tidegate_agent::export::digest::{self, DigestOptions};
 use tidegate_agent::export::{Exporter, Format, Registry};
+use tidegate_agent::otlp::Inbox;
 use tidegate_core::{Label, Metric, Signal, Timestamp, WorkloadId};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::api::{
 use crate::args::{AgentArgs, AgentSource};
 use crate::config::{Gpu, GpuEnabled};
 use crate::ending::{Signals, ended};
+use crate::otlp::{self, Ports, push};
 use crate::{Usage, certificate, clock, controller, gpus, keep, output, show};
 
 /// A signal's value is shown for this long after it was read.
@@ -35,15 +37,20 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let node = args.node.clone().unwrap_or_else(keep::host_name);
     // The directory of a certificate of its own is kept until the end.
     let (listen, _dir) = listen(&args, &node)?;
+    let ports =
+        otlp::bind(args.otlp_grpc, args.otlp_http, &listen).context("the OTLP receiver cannot listen")?;
     let bound = listen.bind().context("the metrics page cannot listen")?;
     let url = bound.url();
     let registry = Arc::new(Registry::new());
     let (settings, discovery) = watch::channel(Discovery::default());
-    let handle = start(&args, &node, &registry, discovery.clone()).await;
+    let inbox = ports.as_ref().map(Ports::inbox);
+    let handle = start(&args, &node, &registry, discovery.clone(), inbox.clone()).await;
     let latest = handle.latest_values();
     let gpus = gpus::page(&gpu(&args), &handle, &node);
     let page = Arc::new(Page {
-        exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR).with_gpus(gpus),
+        exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR)
+            .with_gpus(gpus)
+            .with_pushed(inbox),
         registry: Arc::clone(&registry),
         started_at: clock::now(),
         node: node.clone(),
@@ -52,8 +59,15 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         agent: Mutex::new(Some(handle)),
         news: broadcast::channel(1).0,
     });
+    let pusher = push::prepare(push::of_args(&args.push).as_ref(), &registry)?;
+    let (told, resource) = (Arc::clone(&page), push::resource("agent", &node, true));
+    let pushing = push::start(pusher, move || told.exporter.requests(&resource));
     let stop = CancellationToken::new();
     let serving = tokio::spawn(bound.serve(Arc::clone(&page) as _, stop.clone().cancelled_owned()));
+    for url in ports.iter().flat_map(Ports::urls) {
+        output::say(&format!("metrics may be pushed to {url}"))?;
+    }
+    let receiving = ports.map(|ports| ports.serve(&registry, &stop));
     let (stopping, stopped) = watch::channel(false);
     let telling = args.controller.clone().map(|url| {
         let options = DigestOptions {
@@ -73,6 +87,10 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     if let Some(telling) = telling {
         ended(telling, "the stream to the controller").await?;
     }
+    if let Some(receiving) = receiving {
+        receiving.await.context("the OTLP receiver panicked")??;
+    }
+    push::end(pushing).await?;
     let agent = page.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(agent) = agent {
         agent.shutdown().await;
@@ -117,6 +135,7 @@ async fn start(
     node: &str,
     registry: &Arc<Registry>,
     discovery: watch::Receiver<Discovery>,
+    inbox: Option<Arc<Inbox>>,
 ) -> AgentHandle {
     let with = |source| !args.without.contains(&source);
     let seen = |path: &PathBuf| args.root.join(path.strip_prefix("/").unwrap_or(path));
@@ -142,6 +161,9 @@ async fn start(
     }
     if let Some(options) = gpus::options(&gpu(args), args.root.clone()) {
         builder = builder.gpu(options);
+    }
+    if let Some(inbox) = inbox {
+        builder = builder.pushed(inbox, discovery.clone());
     }
     if with(AgentSource::Scrape) {
         builder = builder.scrape(given_targets(args, discovery.clone())).discover(discovery);

@@ -1,5 +1,7 @@
 //! The command line: what can be said, and its help.
 
+mod push;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,6 +10,7 @@ use tidegate_core::Span;
 
 use crate::backtest::BacktestArgs;
 use crate::load::LoadArgs;
+pub(crate) use push::PushArgs;
 
 /// Watches machines that run ML workloads, forecasts the load of each model, and resizes it before the load arrives.
 #[derive(Debug, Parser)]
@@ -323,6 +326,14 @@ pub(crate) struct AgentArgs {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Address that metrics are pushed to by gRPC (OTLP), usually port 4317; beyond loopback it needs a certificate and --tokens [default: off].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) otlp_grpc: Option<SocketAddr>,
+    /// The same by HTTP, usually port 4318 [default: off].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) otlp_http: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) push: PushArgs,
     /// Directory for what is kept only as long as it runs.
     #[arg(long, value_name = "DIR", default_value = "/tmp")]
     pub(crate) scratch: PathBuf,

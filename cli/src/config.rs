@@ -7,7 +7,7 @@ pub(crate) mod yaml;
 
 pub(crate) use check::{ConfigError, Loaded, load};
 pub(crate) use file::{
-    CheckpointHook, Config, Elasticsearch, Gateway, Gpu, GpuCompat, GpuEnabled, Metrics, Pool, Process, Sink,
-    Workload,
+    CheckpointHook, Config, Elasticsearch, Gateway, Gpu, GpuCompat, GpuEnabled, Metrics, Otlp, Pool, Process,
+    Push, PushProtocol, Sink, Workload,
 };
 pub(crate) use find::{find, usual_places};

@@ -19,6 +19,7 @@ mod gpus;
 mod keep;
 mod load;
 mod logs;
+mod otlp;
 mod output;
 mod reference;
 mod replay;

@@ -13,10 +13,12 @@ mod tell;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tidegate_agent::export::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::UpArgs;
 use crate::ending::{Signals, ended, over};
+use crate::otlp::{self, Ports, push};
 use crate::output;
 pub(crate) use logging::server_config;
 use machine::Machine;
@@ -32,17 +34,28 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     // A port or a directory in use is said before anything is started.
     let bound = settings.listen.clone().bind().context("the API cannot listen")?;
     let url = bound.url();
+    let ports = otlp::bind(settings.otlp.grpc, settings.otlp.http, &settings.listen)
+        .context("the OTLP receiver cannot listen")?;
+    let inbox = ports.as_ref().map(Ports::inbox);
+    let registry = Arc::new(Registry::new());
+    let pusher = push::prepare(settings.otlp.push.as_ref(), &registry)?;
     let machine = tokio::select! {
-        started = Machine::start(settings, &url) => Arc::new(started?),
+        started = Machine::start(settings, &url, registry, inbox) => Arc::new(started?),
         why = signals.next() => {
             tracing::info!(why, "stopped before the start was over");
             return Ok(());
         }
     };
+    let (told, resource) = (Arc::clone(&machine), push::resource("up", &machine.host, false));
+    let pushing = push::start(pusher, move || told.exporter.requests(&resource));
     let stop = CancellationToken::new();
     let serving = tokio::spawn(bound.serve(Arc::clone(&machine) as _, stop.clone().cancelled_owned()));
     let rounds = tokio::spawn(round::run(Arc::clone(&machine), stop.clone()));
     let looking = tokio::spawn(logging::look_up(Arc::clone(&machine), stop.clone()));
+    for url in ports.iter().flat_map(Ports::urls) {
+        output::say(&format!("metrics may be pushed to {url}"))?;
+    }
+    let receiving = ports.map(|ports| ports.serve(&machine.registry, &stop));
     output::say(&format!("listening on {url}"))?;
     let why = tokio::select! {
         why = signals.next() => why,
@@ -53,6 +66,10 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     // The loop first, so that nothing is started while replicas end.
     ended(rounds, "the loop").await?;
     ended(looking, "the look-up of lines").await?;
+    push::end(pushing).await?;
+    if let Some(receiving) = receiving {
+        receiving.await.context("the OTLP receiver panicked")??;
+    }
     machine.stop().await;
     serving.await.context("the API panicked")?.context("the API failed")?;
     Ok(())

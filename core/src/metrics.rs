@@ -63,7 +63,7 @@ labels! {
     Container, "container", "Name of a container in its pod; its id while the name is not known.";
     Volume, "volume", "Name of a volume in its pod, or of the persistent volume behind it.";
     Version, "version", "Version of the program.";
-    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `container`, `volume`, `pods`, `devices`, `gpu`, `kernel_log`, `logs`.";
+    Source, "source", "What was collected from: `node`, `filesystem`, `process`, `scrape`, `otlp`, `container`, `volume`, `pods`, `devices`, `gpu`, `kernel_log`, `logs`.";
     Target, "target", "Address of a scrape target.";
     Runtime, "runtime", "Name of a serving runtime in the catalogue.";
     Cause, "cause", "Why something failed: a closed set, never a message.";
@@ -148,6 +148,14 @@ metrics! {
     ScrapeTargetUp, "tidegate_scrape_target_up", Gauge, One, [Target], "1 when the target's last scrape gave metrics.";
     ScrapeTargetRuntime, "tidegate_scrape_target_runtime", Gauge, One, [Target, Runtime], "Always 1: the target's page has metrics of this runtime.";
     ScrapeErrors, "tidegate_scrape_errors_total", Counter, One, [Target, Cause], "Scrapes, or lines of a scrape, that were refused.";
+    OtlpRequests, "tidegate_otlp_requests_total", Counter, One, [Outcome], "Requests of senders (OTLP), by what became of them: ok, partial, or why they were refused.";
+    OtlpPoints, "tidegate_otlp_points_total", Counter, One, [], "Points taken in of senders (OTLP).";
+    OtlpPointsRefused, "tidegate_otlp_points_refused_total", Counter, One, [Cause], "Points of senders (OTLP) that were refused.";
+    OtlpSenders, "tidegate_otlp_senders", Gauge, One, [], "Senders (OTLP) that have told something in the last minutes.";
+    OtlpSeries, "tidegate_otlp_series", Gauge, One, [], "Series that they have told, each bucket counted.";
+    OtlpPushed, "tidegate_otlp_pushed_total", Counter, One, [Outcome], "Requests with metrics of its own that were pushed to a collector (OTLP), by how they ended: ok, partial, refused, or dropped.";
+    OtlpPushRetries, "tidegate_otlp_push_retries_total", Counter, One, [Cause], "Requests to a collector that are sent again.";
+    OtlpPushWaiting, "tidegate_otlp_push_waiting", Gauge, One, [], "Requests that wait for a collector.";
     Decisions, "tidegate_decisions_total", Counter, One, [Workload, Direction], "Plans made, by what they did to the size.";
     DecisionSeconds, "tidegate_decision_seconds", Gauge, Seconds, [], "Duration of the last round of decisions over all workloads.";
     WorkloadCondition, "tidegate_workload_condition", Gauge, One, [Workload, Condition], "1 while the condition holds.";

@@ -94,8 +94,8 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "runtimes",
-        about: "Flask, FastAPI and Ray Serve as they run: what is scraped against what was sent",
-        kind: Kind::Files,
+        about: "Flask, FastAPI and Ray Serve as they run, and OpenTelemetry's SDK: what is scraped or pushed against what was sent",
+        kind: Kind::FilesWithBinary,
         servers: &["runtimes"],
         packages: &[PYTHON_VENV],
         threads: 1,

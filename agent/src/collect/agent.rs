@@ -23,9 +23,11 @@ use super::pods::{Owners, PodSources, PodTable};
 use super::process::{GroupProvider, ProcessGroup, ProcessSource};
 use super::reading::{Batch, BlockingSource, SourceName};
 use super::run::{Outlet, Pace, run, run_blocking};
+use super::scrape::pushed::PushedSource;
 use super::scrape::{ScrapeLimits, ScrapeSource, ScrapeTarget};
 use super::status::{AgentStatus, StatusBoard};
 use crate::export::Registry;
+use crate::otlp::Inbox;
 use joins::Joins;
 
 /// Batches kept for a subscriber that lags; beyond them it loses the oldest and is told so. A minute of every source at their defaults.
@@ -85,6 +87,7 @@ impl Agent {
             containers: None,
             pods: None,
             discovery: None,
+            inbox: None,
             gpus: None,
             limits: ScrapeLimits::default(),
             paces: Paces::default(),
@@ -101,6 +104,7 @@ pub struct AgentBuilder {
     containers: Option<ContainerPaths>,
     pods: Option<PodSources>,
     discovery: Option<watch::Receiver<Discovery>>,
+    inbox: Option<(Arc<Inbox>, watch::Receiver<Discovery>)>,
     gpus: Option<GpuOptions>,
     limits: ScrapeLimits,
     paces: Paces,
@@ -157,6 +161,13 @@ impl AgentBuilder {
     #[must_use]
     pub fn discover(mut self, discovery: watch::Receiver<Discovery>) -> Self {
         self.discovery = Some(discovery);
+        self
+    }
+
+    /// Reads what is pushed into `inbox`, by what is configured, which may change at any time.
+    #[must_use]
+    pub fn pushed(mut self, inbox: Arc<Inbox>, discovery: watch::Receiver<Discovery>) -> Self {
+        self.inbox = Some((inbox, discovery));
         self
     }
 
@@ -218,6 +229,11 @@ impl AgentBuilder {
             tasks.start(SourceName::Container, paces.container, make);
             let make = move || VolumeSource::new(of_volumes.clone(), pods_of_volumes.clone());
             tasks.start(SourceName::Volume, paces.volume, make);
+        }
+        if let Some((inbox, discovery)) = self.inbox {
+            let pods = joins.pods.clone();
+            let make = move || PushedSource::new(Arc::clone(&inbox), pods.clone(), discovery.clone());
+            tasks.start(SourceName::Otlp, paces.scrape, make);
         }
         let targets = match self.discovery {
             Some(discovery) => Some(joins.targets(self.targets, discovery, &mut tasks)),

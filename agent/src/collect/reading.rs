@@ -19,6 +19,8 @@ pub enum SourceName {
     Process,
     /// Metrics that the workloads expose.
     Scrape,
+    /// Metrics that the workloads push.
+    Otlp,
     /// Containers of the node's pods.
     Container,
     /// Volumes of the node's pods.
@@ -35,11 +37,12 @@ pub enum SourceName {
 
 impl SourceName {
     /// Every source.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Node,
         Self::Filesystem,
         Self::Process,
         Self::Scrape,
+        Self::Otlp,
         Self::Container,
         Self::Volume,
         Self::Pods,
@@ -56,6 +59,7 @@ impl SourceName {
             Self::Filesystem => "filesystem",
             Self::Process => "process",
             Self::Scrape => "scrape",
+            Self::Otlp => "otlp",
             Self::Container => "container",
             Self::Volume => "volume",
             Self::Pods => "pods",

@@ -9,6 +9,7 @@ pub mod map;
 mod merge;
 pub mod openmetrics;
 pub mod page;
+pub(crate) mod pushed;
 mod rate;
 pub mod rules;
 mod spread;

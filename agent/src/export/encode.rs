@@ -12,6 +12,8 @@ const BOUND_EVERY: usize = 4;
 const INDEX_MIN: i32 = -80;
 /// To 2⁶ s, about a minute. What is above stands under `+Inf`.
 const INDEX_MAX: i32 = 48;
+/// How many that are, `+Inf` included.
+pub(crate) const CLASSIC_BUCKETS: usize = 34;
 
 /// One series with its value; label values in the family's order.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,22 +32,27 @@ pub(super) enum Points {
 }
 
 impl Points {
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        match self {
+            Self::Numbers(points) => points.len(),
+            Self::Histograms(points) => points.len(),
+        }
+    }
+
     /// Whether there are none.
     pub(super) const fn is_empty(&self) -> bool {
-        match self {
-            Self::Numbers(points) => points.is_empty(),
-            Self::Histograms(points) => points.is_empty(),
-        }
+        self.len() == 0
     }
 }
 
-/// A page of all families in one of the two text formats.
+/// A page of all families in one of the two text formats, without the end of OpenMetrics.
 pub(super) fn page(format: Format, families: &[(Family, Points)]) -> String {
     let mut page = Page::new(format);
     for (family, points) in families {
         page.family(family, points);
     }
-    page.finish()
+    page.text
 }
 
 /// A page in the making.
@@ -75,14 +82,6 @@ impl Page {
                 }
             }
         }
-    }
-
-    /// The whole page.
-    fn finish(mut self) -> String {
-        if self.format == Format::OpenMetrics {
-            self.text.push_str("# EOF\n");
-        }
-        self.text
     }
 
     fn head(&mut self, family: &Family) {
@@ -154,7 +153,7 @@ impl Page {
 }
 
 /// Upper bounds and cumulative counts of the classic buckets, `+Inf` last.
-pub(super) fn classic_buckets(histogram: &Histogram) -> Vec<(f64, u64)> {
+pub(crate) fn classic_buckets(histogram: &Histogram) -> Vec<(f64, u64)> {
     let mut filled = histogram.buckets().peekable();
     let mut below = histogram.zero_count();
     let mut buckets = Vec::new();
@@ -182,7 +181,8 @@ const fn unit_word(unit: Unit) -> Option<&'static str> {
     }
 }
 
-fn escape(out: &mut String, text: &str, quotes: bool) {
+/// Writes `text` with what must not stand as it is escaped; `quotes` too, where it stands in quotes.
+pub(crate) fn escape(out: &mut String, text: &str, quotes: bool) {
     for c in text.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
@@ -191,6 +191,13 @@ fn escape(out: &mut String, text: &str, quotes: bool) {
             c => out.push(c),
         }
     }
+}
+
+/// A number as it stands on a page.
+pub(crate) fn number_text(value: f64) -> String {
+    let mut text = String::new();
+    number(&mut text, value);
+    text
 }
 
 /// Above and below these a number is written with an exponent, to keep it short.

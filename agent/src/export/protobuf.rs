@@ -18,68 +18,111 @@ const BYTES: u64 = 2;
 pub(super) fn page(families: &[(Family, Points)]) -> Vec<u8> {
     let mut page = Vec::new();
     for (family, points) in families {
-        let message = message_of(family, points);
-        varint(&mut page, message.len() as u64);
-        page.extend_from_slice(&message);
+        delimited(&mut page, &message_of(family, points));
     }
     page
 }
 
-/// `MetricFamily`: name = 1, help = 2, type = 3, metric = 4.
-fn message_of(family: &Family, points: &Points) -> Vec<u8> {
+/// Adds a message to a page, behind its length.
+pub(super) fn delimited(page: &mut Vec<u8>, message: &[u8]) {
+    varint(page, message.len() as u64);
+    page.extend_from_slice(message);
+}
+
+/// The beginning of a `MetricFamily`: name = 1, help = 2, type = 3, metric = 4.
+pub(super) fn family(name: &str, help: &str, kind: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    bytes(&mut out, 1, family.name.as_bytes());
-    bytes(&mut out, 2, family.help.as_bytes());
+    bytes(&mut out, 1, name.as_bytes());
+    bytes(&mut out, 2, help.as_bytes());
+    number(&mut out, 3, kind);
+    out
+}
+
+fn message_of(family: &Family, points: &Points) -> Vec<u8> {
     let kind = match family.kind {
         Kind::Counter => 0,
         Kind::Gauge => 1,
         Kind::Histogram => 4,
     };
-    number(&mut out, 3, kind);
+    let mut out = self::family(family.name, family.help, kind);
+    let named = |labels: &[Box<str>]| -> Vec<_> {
+        family.labels.iter().zip(labels).map(|(label, value)| (label.name(), value.to_string())).collect()
+    };
     match points {
         Points::Numbers(points) => {
-            // `Metric`: label = 1, gauge = 2, counter = 3, histogram = 7. A `Gauge` or `Counter` has its value at 1.
             let field = if family.kind == Kind::Counter { 3 } else { 2 };
             for point in points {
-                let mut value = Vec::new();
-                double(&mut value, 1, point.value);
-                metric(&mut out, family, &point.labels, field, &value);
+                metric(&mut out, named(&point.labels), field, &value(point.value));
             }
         }
         Points::Histograms(points) => {
             for (labels, histogram) in points {
-                metric(&mut out, family, labels, 7, &histogram_of(histogram));
+                metric(&mut out, named(labels), 7, &histogram_of(histogram));
             }
         }
     }
     out
 }
 
-fn metric(out: &mut Vec<u8>, family: &Family, labels: &[Box<str>], field: u64, value: &[u8]) {
+/// Adds a `Metric` to its family: label = 1, gauge = 2, counter = 3, summary = 4, histogram = 7.
+pub(super) fn metric<'a, V: AsRef<str>>(
+    out: &mut Vec<u8>,
+    labels: impl IntoIterator<Item = (&'a str, V)>,
+    field: u64,
+    value: &[u8],
+) {
     let mut message = Vec::new();
-    for (label, value) in family.labels.iter().zip(labels) {
+    for (name, value) in labels {
         // `LabelPair`: name = 1, value = 2.
         let mut pair = Vec::new();
-        bytes(&mut pair, 1, label.name().as_bytes());
-        bytes(&mut pair, 2, value.as_bytes());
+        bytes(&mut pair, 1, name.as_bytes());
+        bytes(&mut pair, 2, value.as_ref().as_bytes());
         bytes(&mut message, 1, &pair);
     }
     bytes(&mut message, field, value);
     bytes(out, 4, &message);
 }
 
-/// `Histogram`: count = 1, sum = 2, classic buckets = 3, schema = 5, zero threshold = 6, zero count = 7, spans = 12, deltas = 13.
-fn histogram_of(histogram: &Histogram) -> Vec<u8> {
+/// A `Gauge` or a `Counter`: its value = 1.
+pub(super) fn value(value: f64) -> Vec<u8> {
     let mut out = Vec::new();
-    number(&mut out, 1, histogram.count());
-    double(&mut out, 2, histogram.sum());
-    for (bound, count) in classic_buckets(histogram) {
+    double(&mut out, 1, value);
+    out
+}
+
+/// `Summary`: count = 1, sum = 2, quantiles = 3.
+pub(super) fn summary(quantiles: &[(f64, f64)], sum: f64, count: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    number(&mut out, 1, count);
+    double(&mut out, 2, sum);
+    for (level, value) in quantiles {
+        // `Quantile`: level = 1, value = 2.
+        let mut quantile = Vec::new();
+        double(&mut quantile, 1, *level);
+        double(&mut quantile, 2, *value);
+        bytes(&mut out, 3, &quantile);
+    }
+    out
+}
+
+/// The classic part of a `Histogram`: count = 1, sum = 2, buckets = 3, each with its cumulative count.
+pub(super) fn classic(count: u64, sum: f64, buckets: &[(f64, u64)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    number(&mut out, 1, count);
+    double(&mut out, 2, sum);
+    for (bound, count) in buckets {
         // `Bucket`: cumulative count = 1, upper bound = 2.
         let mut bucket = Vec::new();
-        number(&mut bucket, 1, count);
-        double(&mut bucket, 2, bound);
+        number(&mut bucket, 1, *count);
+        double(&mut bucket, 2, *bound);
         bytes(&mut out, 3, &bucket);
     }
+    out
+}
+
+/// `Histogram`, classic and native: besides the classic part, schema = 5, zero threshold = 6, zero count = 7, spans = 12, deltas = 13.
+pub(super) fn histogram_of(histogram: &Histogram) -> Vec<u8> {
+    let mut out = classic(histogram.count(), histogram.sum(), &classic_buckets(histogram));
     number(&mut out, 5, zigzag(i64::from(Histogram::SCHEMA)));
     double(&mut out, 6, 0.0);
     number(&mut out, 7, histogram.zero_count());

@@ -202,3 +202,60 @@ proptest! {
         }
     }
 }
+
+/// What an SDK pushes, and what would break the page: our own name, and a sender that nothing tells from another.
+const PUSHED: &str = r#"{"resourceMetrics": [
+    {"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "chat"}}, {"key": "pid", "value": {"intValue": 1}}]},
+     "scopeMetrics": [{"metrics": [
+        {"name": "answers", "unit": "1", "description": "Answers \\ all\nof them.", "sum": {"aggregationTemporality": 2,
+            "isMonotonic": true, "dataPoints": [{"asInt": "7", "attributes": [{"key": "code", "value": {"stringValue": "2\"0\"0"}}]}]}},
+        {"name": "took", "unit": "s", "histogram": {"aggregationTemporality": 2, "dataPoints": [
+            {"count": "3", "sum": 1.5, "bucketCounts": ["1", "2"], "explicitBounds": [0.5]}]}},
+        {"name": "native", "unit": "s", "exponentialHistogram": {"aggregationTemporality": 2, "dataPoints": [
+            {"count": 2, "sum": 3, "scale": 3, "positive": {"offset": 7, "bucketCounts": ["1", "1"]}}]}},
+        {"name": "old", "summary": {"dataPoints": [{"count": "4", "sum": 8, "quantileValues": [{"quantile": 0.5, "value": 2}]}]}},
+        {"name": "tidegate.otlp.points", "sum": {"aggregationTemporality": 2, "isMonotonic": true, "dataPoints": [{"asInt": 1}]}}
+     ]}]},
+    {"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "chat"}}, {"key": "pid", "value": {"intValue": 2}}]},
+     "scopeMetrics": [{"metrics": [{"name": "queue", "gauge": {"dataPoints": [{"asDouble": 1}]}},
+        {"name": "took", "unit": "s", "histogram": {"aggregationTemporality": 2, "dataPoints": [{"count": "1", "bucketCounts": ["1"]}]}}]}]}
+]}"#;
+
+#[test]
+fn what_is_pushed_stands_on_the_page_as_it_came() {
+    let inbox = Arc::new(Inbox::new());
+    let taken = inbox.take(&serde_json::from_str(PUSHED).unwrap(), now(100));
+    assert_eq!((taken.accepted, taken.rejected()), (7, 0));
+    let exporter = example().with_pushed(Some(inbox));
+    exporter.registry.counter(Metric::OtlpPoints, &[]).inc();
+    for format in [Format::Text, Format::OpenMetrics] {
+        let page = text(&exporter, format, 100);
+        let dialect = if format == Format::Text { Dialect::Text } else { Dialect::OpenMetrics };
+        let (series, types, end) = read_back(&page, dialect);
+        assert_eq!(end.causes, Default::default(), "{page}");
+        assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len(), "no family stands twice");
+        let value = |name: &str, label: &str, of: &str| {
+            let found = series.iter().find(|(series, labels, _)| {
+                series == name && labels.iter().any(|(known, value)| known == label && value == of)
+            });
+            found.map(|(.., value)| *value)
+        };
+        assert_eq!(value("answers_total", "code", "2\"0\"0"), Some(7.0));
+        assert_eq!(value("took_seconds_bucket", "le", "0.5"), Some(1.0));
+        assert_eq!(value("took_seconds_sum", "job", "chat"), Some(1.5));
+        assert_eq!(value("native_seconds_bucket", "le", "2"), Some(1.0));
+        assert_eq!(value("old", "quantile", "0.5"), Some(2.0));
+        assert_eq!(value("queue", "job", "chat"), Some(1.0));
+        assert!(
+            page.contains("# TYPE took_seconds histogram") && page.contains("Answers \\\\ all\\nof them.")
+        );
+        assert_eq!(page.ends_with("# EOF\n"), format == Format::OpenMetrics);
+    }
+    let left_off = text(&exporter, Format::Text, 100);
+    assert!(
+        left_off.contains(&format!("{} 4", Metric::SeriesRefused.family().name)),
+        "our own name, and a double, twice so far"
+    );
+    let protobuf = exporter.render(Format::Protobuf, now(100));
+    assert!(protobuf.windows(13).any(|part| part == b"answers_total"));
+}

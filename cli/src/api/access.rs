@@ -68,6 +68,24 @@ pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: N
     }
 }
 
+/// Who may push, and where it is told that somebody may not.
+pub(super) struct Gate {
+    pub(super) guard: Guard,
+    pub(super) denied: Box<dyn Fn(Denied) + Send + Sync>,
+}
+
+/// Lets whoever may push pass, or answers.
+pub(super) async fn check_sender(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let need = Need::Of(Scope::Push);
+    match gate.guard.pass(need, &request) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => {
+            (gate.denied)(denied);
+            refuse(denied, need)
+        }
+    }
+}
+
 impl Guard {
     /// What the reviewer is to be asked of the request's token; `None` where there is no token, or nothing is needed.
     fn question(&self, need: Need, request: &Request) -> Option<(Arc<dyn Reviewer>, String, Asked)> {

@@ -18,9 +18,10 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use rustls::ServerConfig;
 
 use self::bounded::Bounded;
-use super::access::Guard;
+use super::Denied;
 use super::access::review::Reviewer;
 use super::access::tokens::{Tokens, TokensError};
+use super::access::{self, Gate, Guard};
 use super::backend::Backend;
 use super::router;
 
@@ -162,23 +163,50 @@ impl Bound {
         backend: Arc<dyn Backend>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let handle = Handle::new();
         let api = router::Api::new(backend, self.guard);
-        let (closing, ending) = (api.closing.clone(), handle.clone());
-        tokio::spawn(async move {
+        let closing = api.closing.clone();
+        let stop = async move {
             stop.await;
             closing.cancel();
-            ending.graceful_shutdown(Some(DRAIN_WITHIN));
-        });
-        let app = router::app(api);
-        let bounded = Bounded::new(CONNECTIONS_MAX);
-        match self.tls {
-            Some(config) => {
-                let tls = RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(bounded);
-                server(self.listener, handle, tls)?.serve(app.into_make_service()).await
-            }
-            None => server(self.listener, handle, bounded)?.serve(app.into_make_service()).await,
+        };
+        run(self.listener, self.tls, router::app(api), stop).await
+    }
+
+    /// Serves `routes` to those who may push, until `stop` ends; `denied` is told of the others.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub(crate) async fn serve_senders(
+        self,
+        routes: axum::Router,
+        denied: impl Fn(Denied) + Send + Sync + 'static,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let gate = Arc::new(Gate { guard: self.guard, denied: Box::new(denied) });
+        let app = routes.layer(axum::middleware::from_fn_with_state(gate, access::check_sender));
+        run(self.listener, self.tls, app, stop).await
+    }
+}
+
+async fn run(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    app: axum::Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let handle = Handle::new();
+    let ending = handle.clone();
+    tokio::spawn(async move {
+        stop.await;
+        ending.graceful_shutdown(Some(DRAIN_WITHIN));
+    });
+    let bounded = Bounded::new(CONNECTIONS_MAX);
+    match tls {
+        Some(config) => {
+            let tls = RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(bounded);
+            server(listener, handle, tls)?.serve(app.into_make_service()).await
         }
+        None => server(listener, handle, bounded)?.serve(app.into_make_service()).await,
     }
 }
 

@@ -189,10 +189,14 @@ fn semantic_faults(config: &Config) -> Vec<(String, String)> {
             faults.push((format!("/gpu/{field}"), "expected a path, got nothing".into()));
         }
     }
-    if config.listen.is_some_and(|addr| !addr.ip().is_loopback())
-        && (config.tls.is_none() || config.tokens.is_none())
+    for (field, addr) in
+        [("listen", config.listen), ("otlp/grpc", config.otlp.grpc), ("otlp/http", config.otlp.http)]
     {
-        faults.push(("/listen".into(), "an address beyond loopback needs `tls` and `tokens`".into()));
+        if addr.is_some_and(|addr| !addr.ip().is_loopback())
+            && (config.tls.is_none() || config.tokens.is_none())
+        {
+            faults.push((format!("/{field}"), "an address beyond loopback needs `tls` and `tokens`".into()));
+        }
     }
     faults
 }
@@ -295,6 +299,7 @@ workloads:
         let tokens = faults(&GOOD.replace("latency: 400ms", "latency: 2s, perOutputToken: 60ms"));
         assert!(tokens.len() == 1 && tokens[0].2.contains("sees no tokens"), "{tokens:#?}");
         assert!(faults("listen: 0.0.0.0:80")[0].2.contains("tls"));
+        assert!(faults("otlp: {grpc: '0.0.0.0:4317'}")[0].2.contains("tls"));
         assert!(faults("logs: {sink: elasticsearch}")[0].2.contains("logs.elasticsearch"));
         assert!(faults("gpu: {library: ''}")[0].2.contains("expected a path"));
         assert_eq!(faults("gpu: {enabled: maybe, compat: [dcgm, other], libary: x}").len(), 3);

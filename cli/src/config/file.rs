@@ -23,7 +23,7 @@ pub(crate) struct Config {
     /// Certificate and key, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<Tls>,
-    /// File of bearer tokens: one per line, `TOKEN SCOPE`, with scope `read`, `act` or `alerts`.
+    /// File of bearer tokens: one per line, `TOKEN SCOPE`, with scope `read`, `act`, `alerts` or `push`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens: Option<PathBuf>,
     /// The pool that serving replicas and training workers share on this machine. Absent: no bound but the policies'.
@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) pool: Option<Pool>,
     /// GPUs of this machine.
     pub(crate) gpu: Gpu,
+    /// Metrics that are pushed, by OpenTelemetry's protocol.
+    pub(crate) otlp: Otlp,
     /// Where log lines go.
     pub(crate) logs: Logs,
     /// Workloads to watch, and to size where they have a `process`.
@@ -55,6 +57,60 @@ pub(crate) struct Tls {
 pub(crate) struct Pool {
     /// Replicas and workers that it holds together.
     pub(crate) slots: u32,
+}
+
+/// Metrics that are pushed, by OpenTelemetry's protocol (OTLP).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Otlp {
+    /// Address that they are pushed to by gRPC, such as `127.0.0.1:4317`. Beyond loopback it needs `tls` and `tokens`, with a token of scope `push`. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) grpc: Option<SocketAddr>,
+    /// The same by HTTP, such as `127.0.0.1:4318`. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Collector that Tidegate's own metrics are pushed to. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) push: Option<Push>,
+}
+
+/// A collector that metrics are pushed to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Push {
+    /// `http://host:4318` or `https://…`; by HTTP, `/v1/metrics` is asked for where it has no path.
+    pub(crate) url: String,
+    /// How it is spoken to.
+    #[serde(default)]
+    pub(crate) protocol: PushProtocol,
+    /// From one push to the next.
+    #[serde(default = "Push::every_default")]
+    pub(crate) every: Span,
+    /// Certificate authorities to trust instead of the system's, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// File of headers to send, one a line, `NAME: VALUE`, such as a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) headers_file: Option<PathBuf>,
+}
+
+impl Push {
+    const fn every_default() -> Span {
+        Span::from_secs(15)
+    }
+}
+
+/// Forms of OpenTelemetry's protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PushProtocol {
+    /// gRPC, usually at port 4317.
+    Grpc,
+    /// HTTP with protobuf, usually at port 4318.
+    #[default]
+    Http,
 }
 
 /// GPUs of this machine.

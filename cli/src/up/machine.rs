@@ -14,6 +14,7 @@ use tidegate_agent::collect::agent::Paces;
 use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ProcessGroup, ScrapeTarget};
 use tidegate_agent::export::{Exporter, Registry};
 use tidegate_agent::logs::{LogHandle, LogSource};
+use tidegate_agent::otlp::Inbox;
 use tidegate_brain::{Brain, Fleet};
 use tidegate_core::{Policy, Timestamp, WorkloadId};
 use tidegate_history::Store;
@@ -68,7 +69,12 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Starts every part. What was started before a failure is stopped by being dropped.
-    pub(super) async fn start(mut settings: Settings, url: &str) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        mut settings: Settings,
+        url: &str,
+        registry: Arc<Registry>,
+        inbox: Option<Arc<Inbox>>,
+    ) -> anyhow::Result<Self> {
         let started_at = clock::now();
         let mut notes = std::mem::take(&mut settings.notes);
         let locked = keep::lock_directory(&settings.data)?;
@@ -90,9 +96,8 @@ impl Machine {
             );
             managed.insert(setting.id.clone(), one);
         }
-        let registry = Arc::new(Registry::new());
         let (targets, scraped) = watch::channel(Vec::new());
-        let agent = start_agent(&managed, &registry, scraped, &settings);
+        let agent = start_agent(&managed, &registry, scraped, &settings, inbox.clone());
         let latest = agent.latest_values();
         let collected = Arc::new(Collected::new(Arc::clone(&latest)));
         let brains: Vec<_> =
@@ -105,7 +110,8 @@ impl Machine {
         Ok(Self {
             rivals: Mutex::new(rivals(&settings)),
             exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR)
-                .with_gpus(gpus::page(&settings.gpu, &agent, &host)),
+                .with_gpus(gpus::page(&settings.gpu, &agent, &host))
+                .with_pushed(inbox),
             settings,
             started_at,
             host,
@@ -196,6 +202,7 @@ fn start_agent(
     registry: &Arc<Registry>,
     scraped: watch::Receiver<Vec<ScrapeTarget>>,
     settings: &Settings,
+    inbox: Option<Arc<Inbox>>,
 ) -> AgentHandle {
     let watched: Vec<_> =
         managed.iter().filter_map(|(id, one)| Some((id.clone(), one.target.as_ref()?.watch()))).collect();
@@ -212,6 +219,10 @@ fn start_agent(
     let builder = Agent::builder().node(root.clone()).process(root, groups).scrape(scraped);
     let builder = match gpus::options(&settings.gpu, PathBuf::from("/")) {
         Some(options) => builder.gpu(options),
+        None => builder,
+    };
+    let builder = match inbox {
+        Some(inbox) => builder.pushed(inbox, watch::channel(settings.discovery()).1),
         None => builder,
     };
     builder.paces(paces).registry(Arc::clone(registry)).start()

@@ -35,19 +35,22 @@ impl Collected {
     }
 }
 
+/// Who tells of a workload what it says itself: asked for it before telling it unasked.
+const SELF_TOLD: [Giver; 2] = [Giver::Source(SourceName::Scrape), Giver::Source(SourceName::Otlp)];
+
 impl Readings for Collected {
     fn latest(&self, workload: &WorkloadId, signal: Signal) -> Option<(f64, Timestamp)> {
         let subject = Subject::Workload(workload.clone());
-        self.latest
-            .get_from(Giver::Source(SourceName::Scrape), &subject, signal)
-            .map(|latest| (latest.value, latest.at))
+        let of = |giver| self.latest.get_from(giver, &subject, signal);
+        SELF_TOLD.into_iter().find_map(of).map(|latest| (latest.value, latest.at))
     }
 
     fn answering(&self, workload: &WorkloadId) -> Option<u32> {
         let subject = Subject::Workload(workload.clone());
-        let scraped = Giver::Source(SourceName::Scrape);
-        let of = |signal: &Signal| self.latest.get_from(scraped, &subject, *signal)?.coverage;
-        Signal::ALL.iter().find_map(of).map(|coverage| coverage.answered)
+        let of = |giver| {
+            Signal::ALL.iter().find_map(|signal| self.latest.get_from(giver, &subject, *signal)?.coverage)
+        };
+        SELF_TOLD.into_iter().find_map(of).map(|coverage| coverage.answered)
     }
 
     fn withheld(&self, workload: &WorkloadId) -> bool {

@@ -9,12 +9,12 @@ use anyhow::Context;
 use tidegate_actuator::control::DemandSource;
 use tidegate_actuator::training::CheckpointHook;
 use tidegate_actuator::{GatewaySpec, ProcessSpec, Readiness};
-use tidegate_agent::collect::{Objective, SignalRule};
+use tidegate_agent::collect::{Discovery, Objective, SignalRule, WorkloadScrape};
 use tidegate_core::{Policy, WorkloadId};
 
 use crate::api::{Listen, TlsFiles};
 use crate::args::{Signals, UpArgs};
-use crate::config::{self, Config, Elasticsearch, Gpu, Metrics, Process, Sink, Workload};
+use crate::config::{self, Config, Elasticsearch, Gpu, Metrics, Otlp, Process, Sink, Workload};
 use crate::{Usage, check};
 
 use super::demo::Demo;
@@ -31,6 +31,7 @@ pub(super) struct Settings {
     pub(super) data: PathBuf,
     pub(super) slots: Option<u32>,
     pub(super) gpu: Gpu,
+    pub(super) otlp: Otlp,
     pub(super) workloads: Vec<Setting>,
     pub(super) logs: LogSetting,
     pub(super) files: Vec<PathBuf>,
@@ -56,6 +57,8 @@ pub(super) struct Setting {
     pub(super) process: Option<ProcessSpec>,
     pub(super) gateway: Option<GatewaySpec>,
     pub(super) metrics: Option<Scraped>,
+    /// Which of its requests are in time; only for serving.
+    pub(super) objective: Option<Objective>,
     pub(super) checkpoint: Option<(CheckpointHook, Duration)>,
     pub(super) files: Vec<PathBuf>,
 }
@@ -67,7 +70,6 @@ pub(super) struct Scraped {
     pub(super) urls: Vec<String>,
     pub(super) rules: Vec<SignalRule>,
     pub(super) select: BTreeMap<String, String>,
-    pub(super) objective: Option<Objective>,
     pub(super) every: Duration,
 }
 
@@ -108,6 +110,7 @@ impl Settings {
             listen: listen(args, &config, &data)?,
             slots: config.pool.map(|pool| pool.slots),
             gpu: config.gpu.clone(),
+            otlp: config.otlp.clone(),
             workloads,
             logs: log_setting(args, &config)?,
             files: config.files.iter().flat_map(|files| files.paths.clone()).collect(),
@@ -120,6 +123,23 @@ impl Settings {
             demo,
             notes,
         })
+    }
+}
+
+impl Settings {
+    /// How what the workloads push is read.
+    pub(super) fn discovery(&self) -> Discovery {
+        let of = |setting: &Setting| {
+            let (rules, select) = setting
+                .metrics
+                .as_ref()
+                .map(|metrics| (metrics.rules.clone(), metrics.select.clone()))
+                .unwrap_or_default();
+            let scrape =
+                WorkloadScrape { rules, select, objective: setting.objective, ..WorkloadScrape::default() };
+            (setting.id.clone(), scrape)
+        };
+        Discovery { workloads: self.workloads.iter().map(of).collect(), ..Discovery::default() }
     }
 }
 
@@ -186,11 +206,20 @@ fn setting(workload: &Workload, data: &Path, no_forecast: bool) -> anyhow::Resul
         latency_seconds: policy.slo.latency.get().as_secs_f64(),
         per_output_token_seconds: policy.slo.per_output_token.map(|limit| limit.get().as_secs_f64()),
     });
-    let metrics = workload.metrics.as_ref().map(|metrics| scraped(metrics, objective)).transpose()?;
+    let metrics = workload.metrics.as_ref().map(scraped).transpose()?;
     let hook =
         |hook: &config::CheckpointHook| (CheckpointHook { path: hook.path.clone() }, hook.timeout.get());
     let checkpoint = workload.checkpoint.as_ref().map(hook);
-    Ok(Setting { id, policy, process, gateway, metrics, checkpoint, files: workload.files.clone() })
+    Ok(Setting {
+        id,
+        policy,
+        process,
+        gateway,
+        metrics,
+        objective,
+        checkpoint,
+        files: workload.files.clone(),
+    })
 }
 
 fn policy(workload: &Workload, no_forecast: bool) -> anyhow::Result<Policy> {
@@ -222,7 +251,7 @@ fn process_spec(id: &WorkloadId, process: &Process, data: &Path) -> ProcessSpec 
     }
 }
 
-fn scraped(metrics: &Metrics, objective: Option<Objective>) -> anyhow::Result<Scraped> {
+fn scraped(metrics: &Metrics) -> anyhow::Result<Scraped> {
     for rule in &metrics.rules {
         rule.check().map_err(|error| Usage(format!("rule for {}: {error}", rule.family)))?;
     }
@@ -231,7 +260,6 @@ fn scraped(metrics: &Metrics, objective: Option<Objective>) -> anyhow::Result<Sc
         urls: metrics.urls.clone(),
         rules: metrics.rules.clone(),
         select: metrics.select.clone(),
-        objective,
         every: metrics.every.get(),
     })
 }

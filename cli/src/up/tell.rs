@@ -333,7 +333,7 @@ fn follow_targets(machine: &Machine, round: &Round) {
             url,
             rules: metrics.rules.clone(),
             select: metrics.select.clone(),
-            objective: metrics.objective,
+            objective: setting.objective,
             deadline: SCRAPE_DEADLINE,
         };
         targets.extend(metrics.urls.iter().map(|url| target(url.clone(), url.clone())));

@@ -54,6 +54,26 @@ impl Prometheus {
         Self::start_in(dir, targets, rules, &[]).await
     }
 
+    /// Starts one that scrapes `targets` every second, in protobuf, and keeps native histograms beside classic ones.
+    ///
+    /// # Panics
+    /// When it is not ready in time.
+    pub async fn native(targets: &[String]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut text = configuration(targets, &[]);
+        text.push_str("    scrape_native_histograms: true\n    always_scrape_classic_histograms: true\n");
+        Self::start_with(dir, &text, &[]).await
+    }
+
+    /// Starts one that scrapes nothing and takes what is pushed to it by OTLP, at `/api/v1/otlp/v1/metrics`.
+    ///
+    /// # Panics
+    /// When it is not ready in time.
+    pub async fn receiving() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::start_in(dir, &[], &[], &["--web.enable-otlp-receiver".to_owned()]).await
+    }
+
     /// Starts one that holds what is written in `recorded`, in the OpenMetrics format with times, and scrapes nothing. A guarded one
     /// answers over TLS alone, and only to [`PROMETHEUS_USER`].
     ///
@@ -74,8 +94,12 @@ impl Prometheus {
     }
 
     async fn start_in(dir: TempDir, targets: &[String], rules: &[PathBuf], further: &[String]) -> Self {
+        Self::start_with(dir, &configuration(targets, rules), further).await
+    }
+
+    async fn start_with(dir: TempDir, configuration: &str, further: &[String]) -> Self {
         let config = dir.path().join("prometheus.yml");
-        std::fs::write(&config, configuration(targets, rules)).expect("the directory is writable");
+        std::fs::write(&config, configuration).expect("the directory is writable");
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(directory("prometheus", "prometheus").join("bin/prometheus"));
         command.arg(format!("--config.file={}", config.display()));

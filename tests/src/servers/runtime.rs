@@ -40,19 +40,25 @@ impl Runtime {
         Self::start("ray_serve_app", free_port(), free_port(), true).await
     }
 
+    /// A server that pushes what it tells with OpenTelemetry's SDK, once a second: by `form`, `grpc` or `http`, to `endpoint`.
+    pub async fn otlp(form: &str, endpoint: &str) -> Self {
+        let port = free_port();
+        let (dir, mut command) = python("otlp_app", &[&port.to_string(), form, endpoint]);
+        command.env("no_proxy", "127.0.0.1");
+        Self::run("otlp_app", command, dir, port, port).await
+    }
+
     async fn start(app: &str, port: u16, metrics_port: u16, is_ray: bool) -> Self {
-        let python = directory("runtimes", "runtimes").join("bin/python");
-        let script = root().join("tests/servers/runtimes").join(format!("{app}.py"));
-        // Not in a deep directory: Ray puts sockets below it, whose paths have a bound.
-        let dir = tempfile::tempdir().expect("a directory can be made");
-        let mut command = Command::new(python);
-        command.arg(script).arg(port.to_string()).current_dir(dir.path());
+        let (dir, mut command) = python(app, &[&port.to_string()]);
         if is_ray {
             command.arg(metrics_port.to_string()).arg(dir.path());
         }
         // It would tell its maker of each start, and leave a token in the home directory.
         command.env("RAY_USAGE_STATS_ENABLED", "0").env("RAY_AUTH_MODE", "disabled");
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        Self::run(app, command, dir, port, metrics_port).await
+    }
+
+    async fn run(app: &str, mut command: Command, dir: TempDir, port: u16, metrics_port: u16) -> Self {
         let runtime = Self {
             _program: Program::start(app, &mut command, dir.path()),
             _dir: dir,
@@ -66,7 +72,7 @@ impl Runtime {
         runtime
     }
 
-    /// Address of its metrics page.
+    /// Address of its metrics page, where it has one.
     #[must_use]
     pub fn metrics(&self) -> &str {
         &self.metrics
@@ -77,4 +83,14 @@ impl Runtime {
         let url = format!("{}?delay={delay}&status={status}", self.url);
         Some(http().get(url).send().await.ok()?.status().as_u16())
     }
+}
+
+/// One of the applications, to be started in a directory of its own.
+pub(super) fn python(app: &str, arguments: &[&str]) -> (TempDir, Command) {
+    let script = root().join("tests/servers/runtimes").join(format!("{app}.py"));
+    // Not in a deep directory: Ray puts sockets below it, whose paths have a bound.
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let mut command = Command::new(directory("runtimes", "runtimes").join("bin/python"));
+    command.arg(script).args(arguments).current_dir(dir.path()).env("PYTHONDONTWRITEBYTECODE", "1");
+    (dir, command)
 }

@@ -36,7 +36,7 @@ impl Part {
 }
 
 /// The parts that a target gives, and what it turned out to be.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Parts {
     /// By signal; a distribution under the key of its quantiles.
     pub(super) parts: BTreeMap<Signal, Part>,

@@ -62,6 +62,11 @@ pub struct Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
+    /// Of a text that is known to be as it stands between braces.
+    pub(crate) const fn of_checked(raw: &'a str) -> Self {
+        Self { raw }
+    }
+
     /// The text between the braces: the same for the same series of the same exporter.
     #[must_use]
     pub const fn raw(&self) -> &'a str {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Once, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -83,7 +83,7 @@ impl Client {
     /// # Errors
     /// When the address, a file or the TLS settings are wrong.
     pub(super) fn new(config: &ElasticsearchConfig) -> Result<Self, ClientError> {
-        install_provider();
+        crate::tls::install_provider();
         let base = base(&config.url)?;
         let mut builder = reqwest::Client::builder()
             .timeout(config.timeout)
@@ -168,15 +168,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 fn failed(error: reqwest::Error) -> ClientError {
     ClientError::Request(error.without_url())
-}
-
-/// Installs the process's TLS provider, unless the program has done so.
-fn install_provider() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // An error says that there is one already, which is as good.
-        rustls::crypto::ring::default_provider().install_default().ok();
-    });
 }
 
 fn base(text: &str) -> Result<Url, ClientError> {

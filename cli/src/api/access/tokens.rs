@@ -24,6 +24,8 @@ pub(crate) enum Scope {
     Act,
     /// To send alerts, nothing else.
     Alerts,
+    /// To push metrics, nothing else.
+    Push,
 }
 
 impl Scope {
@@ -33,6 +35,7 @@ impl Scope {
             Self::Read => "read",
             Self::Act => "act",
             Self::Alerts => "alerts",
+            Self::Push => "push",
         }
     }
 }
@@ -40,7 +43,10 @@ impl Scope {
 impl FromStr for Scope {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::Read, Self::Act, Self::Alerts].into_iter().find(|scope| scope.as_str() == text).ok_or(())
+        [Self::Read, Self::Act, Self::Alerts, Self::Push]
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
+            .ok_or(())
     }
 }
 
@@ -77,7 +83,7 @@ pub(crate) enum TokensError {
 }
 
 impl Tokens {
-    /// Reads `path`: a line is `TOKEN SCOPE…` with the scopes `read`, `act` and `alerts`; `#` begins a comment.
+    /// Reads `path`: a line is `TOKEN SCOPE…` with the scopes `read`, `act`, `alerts` and `push`; `#` begins a comment.
     ///
     /// # Errors
     /// When the file cannot be read, has no token, or a line is wrong; all wrong lines are named, but never a token.
@@ -111,7 +117,8 @@ impl Tokens {
             .partition(Result::is_ok);
         if !wrong.is_empty() {
             let numbers: Vec<_> = wrong.into_iter().filter_map(Result::err).map(|n| n.to_string()).collect();
-            let form = "a token of 16 characters or more, a space, and one or more of read, act, alerts";
+            let form =
+                "a token of 16 characters or more, a space, and one or more of read, act, alerts, push";
             return Err(format!("line {}: expected {form}", numbers.join(", ")));
         }
         let tokens: Vec<_> = right.into_iter().flatten().collect();
@@ -146,7 +153,7 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 fn create(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let text = format!(
-        "# Bearer tokens of the API, one a line: TOKEN SCOPE… (read, act, alerts).\n{} act\n",
+        "# Bearer tokens of the API, one a line: TOKEN SCOPE… (read, act, alerts, push).\n{} act\n",
         random()?
     );
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
