@@ -5,6 +5,7 @@
 //! what it has seen itself.
 
 pub mod apply;
+mod checkpoint;
 pub mod definitions;
 pub mod entry;
 pub mod facts;
@@ -15,6 +16,8 @@ pub mod lease;
 pub mod status;
 pub mod tables;
 pub mod targets;
+pub mod training;
+pub mod victims;
 pub mod watch;
 pub mod way;
 
@@ -23,12 +26,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tidegate_brain::{Brain, Fleet, History, Snapshot};
+use tidegate_brain::{Brain, Event, Fleet, History, Snapshot};
 use tidegate_core::{Alert, AlertOutcome, Mode, Plan, Policy, Timestamp, WorkloadId};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::study::Study;
-use crate::control::{Readings, Told};
+use crate::control::{Readings, Resized, Told};
+use crate::crds::ResizeStatus;
 use apply::{Hands, Order, Outcome, Refused};
 use entry::{Entry, Intent, PolicyKey};
 use facts::AutoscalerFacts;
@@ -37,6 +41,7 @@ use gather::Gathered;
 use kinds::TargetKind;
 use tables::Tables;
 use targets::{Found, Targets};
+use victims::Marks;
 use watch::Scope;
 use way::{AutoscalerKind, Conflict, Rival, Way};
 
@@ -81,6 +86,10 @@ pub struct Part {
     pub way: Option<Result<Way, Conflict>>,
     /// The floor that is raised for it.
     pub raise: Option<(AutoscalerKind, String, Raise)>,
+    /// The target's size when the policy began to set it.
+    pub size_before: Option<u32>,
+    /// A training job's resize, under way or the last.
+    pub resize: Option<ResizeStatus>,
     /// Why its last write failed, if it did.
     pub refused: Option<Refused>,
 }
@@ -105,6 +114,8 @@ pub struct ClusterRound {
     pub idle: Vec<Idle>,
     /// Workloads whose policy is gone.
     pub gone: Vec<WorkloadId>,
+    /// Resizes of training jobs that ended.
+    pub resizes: Vec<Resized>,
     /// Writes that ended.
     pub writes: Vec<(WorkloadId, Order, Outcome)>,
     /// Since when the API server cannot be watched, and what it said.
@@ -118,6 +129,7 @@ pub struct Cluster {
     tables: Tables,
     targets: Targets,
     hands: Hands,
+    client: Client,
     readings: Arc<dyn Readings>,
     recall: Arc<dyn Recall>,
     scope: Scope,
@@ -140,7 +152,8 @@ impl Cluster {
             entries: BTreeMap::new(),
             tables: Tables::start(&client, &scope, &stop),
             targets: Targets::new(client.clone(), scope.clone(), stop.clone()),
-            hands: Hands::new(client),
+            hands: Hands::new(client.clone()),
+            client,
             readings,
             recall,
             scope,
@@ -220,7 +233,7 @@ impl Cluster {
         for (id, (plan, decision)) in planned {
             let Some(look) = seen.get(&id) else { continue };
             if leads {
-                self.apply(&id, &plan, look, blind, now);
+                round.resizes.extend(self.apply(&id, &plan, look, blind, now));
             }
             let Some(entry) = self.entries.get(&id) else { continue };
             let told = Told {
@@ -239,6 +252,8 @@ impl Cluster {
                 missing: look.missing.clone(),
                 way: entry.way.clone(),
                 raise: look.raise.clone(),
+                size_before: entry.size_before,
+                resize: entry.course.status(),
                 refused: self.hands.refused(&id).cloned(),
             };
             round.parts.insert(id, part);
@@ -359,6 +374,10 @@ impl Cluster {
             // Whoever does not write, for whatever reason, finds sizes that others have set.
             let writes = leads && entry.intent.acts(now) && matches!(entry.way, Some(Ok(_)));
             brain.set_mode(if writes { Mode::Active } else { Mode::Shadow });
+            if !writes {
+                entry.course.leave();
+            }
+            entry.remember_size(now);
             let (seen, progress) = entry.tell(brain, &*self.readings, &rivals, now);
             let raised = rivals.iter().find(|rival| rival.facts.raised.is_some());
             let raise = raised.and_then(|r| Some((r.kind, r.name.to_owned(), Raise::of(r.facts)?)));
@@ -368,13 +387,39 @@ impl Cluster {
         looks
     }
 
-    /// Puts a plan into effect, where its policy acts: gives an order when what is there is not as planned.
-    fn apply(&mut self, id: &WorkloadId, plan: &Plan, look: &Look, blind: bool, now: Timestamp) {
-        let Some(entry) = self.entries.get(id) else { return };
+    /// Puts a plan into effect, where its policy acts: gives an order when what is there is not as planned. How a training job's
+    /// resize ended, if one did.
+    fn apply(
+        &mut self,
+        id: &WorkloadId,
+        plan: &Plan,
+        look: &Look,
+        blind: bool,
+        now: Timestamp,
+    ) -> Option<Resized> {
+        let entry = self.entries.get_mut(id)?;
+        let mut ended = None;
         let order = match entry.way.as_ref() {
             // Not known yet, or not for the moment: what is in force stays in force.
             None if look.missing != Some(Missing::Absent) => None,
-            Some(Ok(Way::Scale)) if entry.intent.acts(now) => size_order(entry, plan.replicas, look, blind),
+            Some(Ok(Way::Scale)) if entry.intent.acts(now) => {
+                let size;
+                (size, ended) = match &entry.intent.manner {
+                    Some(manner) => {
+                        let job = training::Look {
+                            manner,
+                            workers: entry.gathered().counts,
+                            crash_loop: entry.gathered().crash_loop,
+                            worker: entry.first_ready(&self.tables.pods.look()),
+                            left: entry.intent.kept.resize.as_ref(),
+                            now,
+                        };
+                        entry.course.go_on(&job, plan.replicas, &self.client)
+                    }
+                    None => (Some(plan.replicas), None),
+                };
+                size.and_then(|size| size_order(entry, size, look, blind))
+            }
             Some(Ok(Way::Floor(kind, name))) => {
                 let wanted = floor_wanted(&entry.intent, plan, look, now);
                 floor_order(&entry.intent.key, (*kind, name), wanted, look, blind, now)
@@ -385,8 +430,31 @@ impl Cluster {
             }),
         };
         if let Some(order) = order {
-            self.hands.give(id, order, now);
+            let marks = self.marks(id, &order);
+            self.hands.give(id, order, marks, now);
         }
+        let training::Ended { from, to, took, outcome } = ended?;
+        let pool = &self.entries.get(id)?.intent.pool;
+        if let Some(brain) = self.fleets.get_mut(pool).and_then(|(fleet, _)| fleet.get_mut(id)) {
+            brain.ingest(Event::Resized { at: now, took, outcome });
+        }
+        Some(Resized { workload: id.clone(), from, to, took, outcome })
+    }
+
+    /// Which pods go first, where an order makes a size smaller.
+    fn marks(&self, id: &WorkloadId, order: &Order) -> Marks {
+        let Some(entry) = self.entries.get(id) else { return Marks::default() };
+        let Order::Size { from: Some(from), to, .. } = order else { return Marks::default() };
+        let selector = entry.target().and_then(|target| target.selector.as_ref());
+        let (Some(selector), true) = (selector, to < from && victims::are_chosen(&entry.intent.target.kind))
+        else {
+            return Marks::default();
+        };
+        let namespace = &entry.intent.key.namespace;
+        let in_flight = self.readings.in_flight_by_pod(id);
+        let pods = self.tables.pods.look();
+        let own = pods.of_namespace(namespace).filter(|(_, pod)| selector.matches(&pod.labels));
+        victims::choose(namespace, own.map(|((_, name), pod)| (name.as_str(), pod)), &in_flight, from - to)
     }
 
     /// Takes back what a policy that is gone had in force. Sizes that were written stay: nobody is left who knows better.
@@ -401,7 +469,7 @@ impl Cluster {
         let write = table.look().get(&namespace, name).and_then(|facts| floor::step(facts, None, "", now));
         if let Some(write) = write {
             let order = Order::Floor { kind: *kind, key: (namespace, name.clone()), write };
-            self.hands.give(id, order, now);
+            self.hands.give(id, order, Marks::default(), now);
         }
     }
 

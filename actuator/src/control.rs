@@ -41,6 +41,11 @@ pub trait Readings: Send + Sync {
 
     /// Whether the workload's metrics are switched off, as a fault that a user tries.
     fn withheld(&self, workload: &WorkloadId) -> bool;
+
+    /// Requests in flight by name of the pod, as far as that is known; of a workload of a cluster.
+    fn in_flight_by_pod(&self, _: &WorkloadId) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
 }
 
 /// One workload's hands and eyes on this machine.

@@ -14,6 +14,7 @@ mod driver;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidegate_brain::ResizeOutcome;
 use tidegate_core::{ReplicaCounts, Timestamp};
 
 pub use driver::{CheckpointHook, ResizeReport, Resizer, StepsProbe, StoreError};
@@ -29,6 +30,17 @@ pub enum ResizeKind {
     Voluntary,
     /// Its slots are needed by serving.
     Recall,
+}
+
+impl ResizeKind {
+    /// For statuses and logs: a closed set.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Voluntary => "voluntary",
+            Self::Recall => "recall",
+        }
+    }
 }
 
 /// Longest time for each phase.
@@ -195,7 +207,32 @@ impl Resize {
         }
     }
 
-    const fn size_after(&self, outcome: Outcome) -> u32 {
+    /// The end of it as a brain is told: whether a checkpoint is missing is part of it.
+    #[must_use]
+    pub const fn told(&self, outcome: Outcome) -> ResizeOutcome {
+        match outcome {
+            Outcome::Done if matches!(self.checkpoint, Checkpoint::Failed(_)) => {
+                ResizeOutcome::DoneWithoutCheckpoint
+            }
+            Outcome::Done => ResizeOutcome::Done,
+            Outcome::CheckpointFailed => ResizeOutcome::CheckpointFailed,
+            Outcome::Restored => ResizeOutcome::Restored,
+            Outcome::TimedOut => ResizeOutcome::TimedOut,
+        }
+    }
+
+    /// For a job that tells nobody of its steps: that its workers are ready must do.
+    #[must_use]
+    pub const fn without_proof(self, now: Timestamp) -> Self {
+        match self.phase {
+            Phase::Verifying { .. } => self.enter(Phase::Ended(Outcome::Done), now),
+            _ => self,
+        }
+    }
+
+    /// Workers that are wanted once it has ended so.
+    #[must_use]
+    pub const fn size_after(&self, outcome: Outcome) -> u32 {
         let restored = matches!(outcome, Outcome::CheckpointFailed | Outcome::Restored)
             || (matches!(outcome, Outcome::TimedOut) && matches!(self.kind, ResizeKind::Voluntary));
         if restored { self.from } else { self.to }

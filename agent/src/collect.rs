@@ -24,4 +24,4 @@ pub use pods::{ApiServer, Owners, PodSources, PodTable};
 pub use process::ProcessGroup;
 pub use reading::{Batch, Cause, Coverage, SourceName};
 pub use scrape::{Objective, ScrapeLimits, ScrapeTarget, SignalRule};
-pub use status::{AgentStatus, SourceStatus, TargetStatus};
+pub use status::{AgentStatus, SourceStatus, StatusBoard, TargetStatus};

@@ -77,6 +77,7 @@ fn decide(brain: &mut Brain, random: &mut ChaCha8Rng) -> Outcome<()> {
         let arrivals = rate(minute, 1, random).round();
         let flow = Flow {
             window: Duration::from_secs(1),
+            age: Duration::ZERO,
             arrivals,
             completed: arrivals,
             ended: Some(arrivals),

@@ -123,7 +123,7 @@ impl Demand {
                 open.covered_s += window_s;
             }
             self.roughness.ingest(window_s, flow.arrivals);
-            self.recent.push_back((at, flow.arrivals, window_s));
+            self.recent.push_back((at.before(flow.age), flow.arrivals, window_s));
             let old = |entry: &(Timestamp, f64, f64)| at.since(entry.0) >= self.step * RECENT_STEPS;
             while self.recent.len() > RECENT_MAX || self.recent.front().is_some_and(old) {
                 self.recent.pop_front();
@@ -167,6 +167,12 @@ impl Demand {
         Reading::new(means.into_iter().flatten().reduce(f64::max)?, now.since(newest))
     }
 
+    /// How far apart counts come: the longest window lately.
+    pub(crate) fn every(&self) -> Duration {
+        let longest = self.recent.iter().map(|(.., window_s)| *window_s).fold(0.0, f64::max);
+        Duration::try_from_secs_f64(longest).unwrap_or_default()
+    }
+
     /// The mean rate over the step that ended `ago` steps before the newest count; `None` when too little of it is known.
     pub(crate) fn rolling(&self, ago: usize) -> Option<f64> {
         let (newest, ..) = *self.recent.back()?;
@@ -207,8 +213,8 @@ mod tests {
     use super::*;
 
     fn flow(arrivals: f64) -> Option<Flow> {
-        let window = Duration::from_secs(1);
-        Some(Flow { window, arrivals, completed: arrivals, ended: None, missed: None, tokens: None })
+        let (window, age) = (Duration::from_secs(1), Duration::ZERO);
+        Some(Flow { window, age, arrivals, completed: arrivals, ended: None, missed: None, tokens: None })
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{ReplicaCounts, Timestamp};
 
-/// Requests counted over a window that ended when the look was taken.
+/// Requests counted over a window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
     /// Length of the window.
     pub window: Duration,
+    /// How long before the look it ended.
+    #[serde(default)]
+    pub age: Duration,
     /// Requests that arrived in it.
     pub arrivals: f64,
     /// Requests answered in it.

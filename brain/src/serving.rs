@@ -210,6 +210,7 @@ impl Serving {
         Observed {
             replicas: last.replicas,
             demand: self.demand.reading(now),
+            every: self.demand.every(),
             in_flight: reading(last.in_flight),
             queued: reading(last.queued),
             misses: (!self.misses.is_empty()).then_some(sum),

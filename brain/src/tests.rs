@@ -55,6 +55,7 @@ fn look(second: i64, replicas: ReplicaCounts) -> Seen {
     let served = arrivals.min(f64::from(replicas.ready) * 24.0);
     let flow = Flow {
         window: Duration::from_secs(1),
+        age: Duration::ZERO,
         arrivals,
         completed: served,
         ended: Some(arrivals),
@@ -330,6 +331,7 @@ fn look_at_engine(second: i64, ready: u32, rate: f64, prompt: f64) -> Seen {
     Seen {
         flow: Some(Flow {
             window: Duration::from_secs(5),
+            age: Duration::ZERO,
             arrivals: rate * 5.0,
             completed: rate * 5.0,
             ended: Some(rate * 5.0),

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let (settings, discovery) = watch::channel(Discovery::default());
     let inbox = ports.as_ref().map(Ports::inbox);
     let handle = start(&args, &node, &registry, discovery.clone(), inbox.clone()).await;
-    let latest = handle.latest_values();
+    let (latest, board) = (handle.latest_values(), handle.status_board());
     let gpus = gpus::page(&gpu(&args), &handle, &node);
     let page = Arc::new(Page {
         exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR)
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
             token_file: args.controller_token.clone(),
             every: digest::EVERY,
         };
-        tokio::spawn(digest::push(options, latest, registry, settings, stopped))
+        tokio::spawn(digest::push(options, latest, board, registry, settings, stopped))
     });
     output::say(&format!("listening on {url}"))?;
     let why = signals.next().await;

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use tidegate_core::Span;
 
+mod steer;
+
+pub(crate) use steer::{AdoptArgs, RestoreArgs, SteerArgs, TopArgs, Which};
+
 use crate::backtest::BacktestArgs;
 use crate::load::LoadArgs;
 pub(crate) use push::PushArgs;
@@ -74,8 +78,10 @@ pub(crate) enum Command {
     },
     /// End a pause.
     Resume(SteerArgs),
-    /// Back into shadow, and every floor as it was before, at once; works also while no controller runs.
+    /// Back into shadow, and every floor, size and autoscaler as it was before, at once; works also while no controller runs.
     Release(SteerArgs),
+    /// Make a policy of a HorizontalPodAutoscaler or ScaledObject, and say what changes by it.
+    Adopt(AdoptArgs),
     /// Give back raised floors by what the autoscalers themselves record: those whose raise is over, or all.
     Restore(RestoreArgs),
     /// Every policy of the cluster in a line.
@@ -205,66 +211,6 @@ pub(crate) struct UpArgs {
     /// File with that user's password.
     #[arg(long, value_name = "FILE", requires = "elasticsearch_user")]
     pub(crate) elasticsearch_password_file: Option<PathBuf>,
-}
-
-/// Which policies.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Which {
-    /// Name of the policy, or its target as in deploy/chat.
-    pub(crate) name: Option<String>,
-    /// Namespace [default: the context's].
-    #[arg(long, short = 'n', value_name = "NAME")]
-    pub(crate) namespace: Option<String>,
-    /// In all namespaces.
-    #[arg(long, short = 'A', conflicts_with = "namespace")]
-    pub(crate) all_namespaces: bool,
-    /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, else the pod's ServiceAccount].
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-}
-
-/// Policies to be steered.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct SteerArgs {
-    #[command(flatten)]
-    pub(crate) which: Which,
-    /// Every policy of the namespace, or with -A of the cluster.
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Only say what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-/// `tidegate top`.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct TopArgs {
-    #[command(flatten)]
-    pub(crate) which: Which,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) output: Output,
-}
-
-/// `tidegate restore`.
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  tidegate restore               gives back floors that nobody has renewed in time; the chart runs this every minute
-  tidegate restore --all         also those that still hold, before an uninstallation")]
-pub(crate) struct RestoreArgs {
-    /// Also raises that still hold.
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Only in this namespace; may be given again [default: all].
-    #[arg(long, short = 'n', value_name = "NAME")]
-    pub(crate) namespace: Vec<String>,
-    /// Only say what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Kubeconfig [default: $KUBECONFIG, ~/.kube/config, else the pod's ServiceAccount].
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
-    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 /// `tidegate agent`.

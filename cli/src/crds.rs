@@ -33,8 +33,8 @@ pub(crate) fn print(output: Manifest) -> anyhow::Result<String> {
 }
 
 /// One document of YAML.
-fn document(object: &impl Serialize) -> anyhow::Result<String> {
-    serde_saphyr::to_string(object).context("failed to write a definition")
+pub(crate) fn document(object: &impl Serialize) -> anyhow::Result<String> {
+    serde_saphyr::to_string(object).context("failed to write YAML")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `tidegate`: the binary. Parses the command line, sets up logging, runs one command, and turns its end into an exit status.
 
+mod adopt;
 mod agent;
 mod api;
 mod args;
@@ -150,6 +151,7 @@ async fn one_shot(command: Command) -> anyhow::Result<()> {
         Command::Pause { args, lasting } => steer::pause(args, lasting.get()).await,
         Command::Resume(args) => steer::resume(args).await,
         Command::Release(args) => steer::release(args).await,
+        Command::Adopt(args) => adopt::run(args).await,
         Command::Restore(args) => steer::restore(args).await,
         Command::Top(args) => steer::top(args).await,
         Command::Logs(args) => logs::run(args).await,

@@ -127,6 +127,8 @@ impl Replay {
         let flow = tick.arrivals.filter(|_| share > 0.0).and_then(|arrivals| {
             Some(Flow {
                 window: Duration::try_from_secs_f64(new_s).ok()?,
+                // The age that the tick tells is the pipeline's, the same each time: what is learned has it in it.
+                age: Duration::ZERO,
                 arrivals: arrivals * share,
                 completed: tick.completed.unwrap_or(0.0) * share,
                 ended: ended.map(|ended| ended * share),

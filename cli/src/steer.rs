@@ -8,16 +8,17 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tidegate_actuator::cluster::apply::{Order, write};
-use tidegate_actuator::cluster::facts::AutoscalerFacts;
+use tidegate_actuator::cluster::apply::{MANAGER, Order, write};
+use tidegate_actuator::cluster::facts::{AutoscalerFacts, TargetFacts};
 use tidegate_actuator::cluster::floor::{self, Raise};
 use tidegate_actuator::cluster::tables::PAUSED_UNTIL;
+use tidegate_actuator::cluster::targets::place;
 use tidegate_actuator::cluster::way::AutoscalerKind;
-use tidegate_actuator::crds::{GROUP, VERSION};
+use tidegate_actuator::crds::{GROUP, Target, VERSION};
 use tidegate_core::Timestamp;
 
 use crate::args::{Output, RestoreArgs, SteerArgs, TopArgs, Which};
-use crate::{Usage, clock, controller, output};
+use crate::{Usage, adopt, clock, controller, output};
 
 /// Objects asked for at a time.
 const PAGE: u32 = 500;
@@ -265,7 +266,7 @@ async fn mark(args: SteerArgs, until: Option<Timestamp>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `tidegate release`: shadow, and every floor as it was before, at once and whether or not a controller runs.
+/// `tidegate release`: shadow, and every floor, size and autoscaler as it was before, at once and whether or not a controller runs.
 pub(crate) async fn release(args: SteerArgs) -> anyhow::Result<()> {
     let client = controller::client(args.which.kubeconfig.as_deref()).await?;
     for policy in chosen(&client, &args).await? {
@@ -275,8 +276,71 @@ pub(crate) async fn release(args: SteerArgs) -> anyhow::Result<()> {
         output::say(&format!("{}: shadow", policy.path()))?;
         let own = |raise: &Raise| raise.by == policy.path();
         give_back(&client, Some(&policy.namespace()), own, args.dry_run).await?;
+        if adopt::has_replaced(&policy.object) {
+            let back = adopt::put_back(&client, &policy.object, args.dry_run).await?;
+            output::say(&back)?;
+            if !args.dry_run {
+                policy.patch(&client, &adopt::forget()).await?;
+            }
+        } else if let Some(said) = size_back(&client, &policy, args.dry_run).await? {
+            output::say(&said)?;
+        }
     }
     Ok(())
+}
+
+/// Sets the size again that the target had before the policy, and gives up the field, so that whoever applies manifests may have it.
+async fn size_back(client: &Client, policy: &Found, dry_run: bool) -> anyhow::Result<Option<String>> {
+    let Some(before) = policy.at("/status/sizeBefore").and_then(Value::as_u64) else { return Ok(None) };
+    let before = u32::try_from(before).context("status.sizeBefore is no size")?;
+    let target: Target = serde_json::from_value(policy.at("/spec/target").cloned().unwrap_or_default())
+        .context("spec.target is no target")?;
+    let said = format!("{} {}/{}", target.kind, policy.namespace(), target.name);
+    let key = (target.api_version().unwrap_or_default(), target.kind.clone());
+    let placed = place(client, &key).await.with_context(|| format!("the cluster has no kind {}", key.1))?;
+    let (resource, layout) = placed;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &policy.namespace(), &resource);
+    let Some(object) = api.get_opt(&target.name).await.with_context(|| format!("failed to read {said}"))?
+    else {
+        return Ok(Some(format!("{said} is gone")));
+    };
+    let mut groups = TargetFacts::groups(&object, layout);
+    let facts = groups.remove(&target.group).with_context(|| format!("{said} has no such group"))?;
+    let from = facts.size;
+    if !dry_run {
+        if from != Some(before) {
+            let (key, group_index) = ((policy.namespace(), target.name.clone()), facts.group_index);
+            let order = Order::Size { resource, layout, key, group_index, from, to: before };
+            write(client.clone(), &order).await.map_err(|refused| anyhow::anyhow!("{said}: {refused}"))?;
+        }
+        disown(&api, &target.name).await.with_context(|| format!("failed to give up the size of {said}"))?;
+    }
+    let from = from.map_or_else(|| "none".to_owned(), |from| from.to_string());
+    Ok(Some(format!("{said}: size {from} → {before}, as before")))
+}
+
+/// Takes Tidegate out of the managers of an object's fields: a field that it owns would be a conflict for whoever applies manifests.
+async fn disown(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
+    let object = api.get(name).await?;
+    let managed = object.managed_fields().iter().enumerate();
+    let own = managed.filter(|(_, entry)| entry.manager.as_deref() == Some(MANAGER)).map(|(at, _)| at);
+    // From the last to the first: what is removed moves what follows.
+    let operations: Vec<Value> = own
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .flat_map(|at| {
+            let path = format!("/metadata/managedFields/{at}");
+            let test = json!({"op": "test", "path": format!("{path}/manager"), "value": MANAGER});
+            [test, json!({"op": "remove", "path": path})]
+        })
+        .collect();
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let patch = serde_json::from_value(Value::Array(operations)).expect("valid operations");
+    let params = PatchParams { field_manager: Some("kubectl-tidegate".into()), ..PatchParams::default() };
+    api.patch(name, &params, &Patch::<()>::Json(patch)).await.map(drop)
 }
 
 /// `tidegate restore`: gives back raised floors from what the autoscalers themselves record: those whose raise is over, or all.

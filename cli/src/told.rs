@@ -1,8 +1,9 @@
 //! What every round tells of a workload, here and in a cluster: decisions, forecasts and conditions as metrics, records and events.
 
+use tidegate_actuator::control::Resized;
 use tidegate_agent::export::Registry;
 use tidegate_brain::Brain;
-use tidegate_core::{Decision, Label, Metric, WorkloadId};
+use tidegate_core::{Decision, Label, Metric, Timestamp, WorkloadId};
 use tidegate_history::Store;
 use tokio::sync::broadcast;
 
@@ -69,8 +70,22 @@ pub(crate) fn card(
     }
 }
 
-/// The forecast in use as gauges.
-pub(crate) fn forecast(registry: &Registry, brain: &Brain) {
+/// Counts and logs a training job's resize that has ended.
+pub(crate) fn resized(registry: &Registry, resized: &Resized) {
+    let id = resized.workload.as_str();
+    let labels = [(Label::Workload, id), (Label::Outcome, resized.outcome.as_str())];
+    registry.counter(Metric::Resizes, &labels).inc();
+    let took_s = resized.took.as_secs_f64();
+    registry.gauge(Metric::ResizeSeconds, &[(Label::Workload, id)]).set(Some(took_s));
+    let (from, to, outcome) = (resized.from, resized.to, resized.outcome.as_str());
+    tracing::info!(workload = id, from, to, outcome, took_s, "training resized");
+}
+
+/// How old the demand is, and the forecast in use, as gauges.
+pub(crate) fn forecast(registry: &Registry, brain: &Brain, now: Timestamp) {
+    let demand = brain.observed(now).and_then(|observed| observed.demand);
+    let age = registry.gauge(Metric::DemandAge, &[(Label::Workload, brain.id().as_str())]);
+    age.set(demand.map(|demand| demand.age().as_secs_f64()));
     let (Some(forecast), Some(lead)) = (brain.forecast(), brain.lead()) else { return };
     let workload = (Label::Workload, brain.id().as_str());
     let signal = (Label::Signal, forecast.signal.name());

@@ -167,6 +167,7 @@ metrics! {
     ReplicaHours, "tidegate_replica_hours_total", Counter, Hours, [Workload, Policy], "Replica-hours held, starting and draining included; those of other policies are replayed on the same arrivals.";
     PolicyMisses, "tidegate_policy_slo_misses_total", Counter, One, [Workload, Policy], "Requests outside the objective, seen (tidegate) or replayed (others).";
     Forecast, "tidegate_forecast_value", Gauge, One, [Workload, Signal, Quantile, Horizon], "Forecast of a signal, in the signal's unit.";
+    DemandAge, "tidegate_demand_age_seconds", Gauge, Seconds, [Workload], "Age of the demand that decisions go by; absent while none is known.";
     ForecastScore, "tidegate_forecast_pinball_ratio", Gauge, Ratio, [Workload, Signal, Model], "Pinball loss of the model in use against that of the last value; below 1 is better.";
     ForecastCoverage, "tidegate_forecast_coverage_ratio", Gauge, Ratio, [Workload, Signal, Quantile], "Share of values that fell at or below the forecast quantile.";
     PoolSlots, "tidegate_pool_slots", Gauge, One, [Role], "Slots of the local pool, by who holds them.";

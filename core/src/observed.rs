@@ -91,6 +91,9 @@ pub struct Observed {
     pub replicas: ReplicaCounts,
     /// Arriving requests per second.
     pub demand: Option<Reading>,
+    /// How far apart readings of it come: between two, the last one holds.
+    #[serde(default)]
+    pub every: Duration,
     /// Requests being served.
     pub in_flight: Option<Reading>,
     /// Requests waiting.

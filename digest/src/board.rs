@@ -91,6 +91,22 @@ impl Board {
     }
 }
 
+impl Board {
+    /// Requests in flight by pod, as the nodes that have told something lately say of all workloads that were asked.
+    #[must_use]
+    pub fn in_flight(&self, now: Timestamp) -> BTreeMap<WorkloadId, BTreeMap<String, f64>> {
+        let mut all: BTreeMap<WorkloadId, BTreeMap<String, f64>> = BTreeMap::new();
+        let fresh = self.nodes.values().filter(|node| now.since(node.report.received) <= FRESH_FOR);
+        for (id, part) in fresh.flat_map(|node| &node.parts.workloads) {
+            if !part.in_flight.is_empty() {
+                let pods = part.in_flight.iter().map(|(pod, count)| (pod.clone(), *count));
+                all.entry(id.clone()).or_default().extend(pods);
+            }
+        }
+        all
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Sum {
     added: f64,
@@ -134,7 +150,7 @@ mod tests {
     fn parts(node: &str, sequence: u64, when: Timestamp, answered: u32, values: &[(Signal, f64)]) -> Parts {
         let readings =
             values.iter().map(|(signal, value)| (*signal, (*value, Duration::from_secs(1)))).collect();
-        let part = Part { answered, targets: answered, readings };
+        let part = Part { answered, targets: answered, readings, in_flight: BTreeMap::new() };
         Parts { node: node.into(), sequence, at: when, workloads: BTreeMap::from([(id(), part)]) }
     }
 

@@ -12,8 +12,10 @@ use crate::v1;
 pub const WORKLOADS_MAX: usize = 2_000;
 /// Readings of one workload; as many as the catalogue has for one.
 pub const READINGS_MAX: usize = 128;
-/// Longest accepted name of a node: that of a DNS subdomain.
-const NODE_MAX: usize = 253;
+/// Pods of one workload on one node; a kubelet runs a few hundred at most.
+pub const PODS_MAX: usize = 512;
+/// Longest accepted name of a node or a pod: that of a DNS subdomain.
+const NAME_MAX: usize = 253;
 /// A reading that was older than this when the digest was made says nothing of the present.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
@@ -53,7 +55,7 @@ impl Flaw {
 #[must_use]
 pub fn checked(digest: &v1::Digest) -> (Option<Parts>, BTreeSet<Flaw>) {
     let mut flaws = BTreeSet::new();
-    if digest.node.is_empty() || digest.node.len() > NODE_MAX {
+    if digest.node.is_empty() || digest.node.len() > NAME_MAX {
         flaws.insert(Flaw::Node);
         return (None, flaws);
     }
@@ -67,7 +69,8 @@ pub fn checked(digest: &v1::Digest) -> (Option<Parts>, BTreeSet<Flaw>) {
             continue;
         };
         let answered = told.answered.min(told.targets);
-        workloads.insert(id, Part { answered, targets: told.targets, readings: readings(told, &mut flaws) });
+        let (readings, in_flight) = (readings(told, &mut flaws), pods(told, &mut flaws));
+        workloads.insert(id, Part { answered, targets: told.targets, readings, in_flight });
     }
     let at = Timestamp::from_millis(digest.at_ms);
     (Some(Parts { node: digest.node.clone(), sequence: digest.sequence, at, workloads }), flaws)
@@ -94,6 +97,22 @@ fn readings(told: &v1::Workload, flaws: &mut BTreeSet<Flaw>) -> BTreeMap<Signal,
     readings
 }
 
+fn pods(told: &v1::Workload, flaws: &mut BTreeSet<Flaw>) -> BTreeMap<String, f64> {
+    if told.pods.len() > PODS_MAX {
+        flaws.insert(Flaw::TooMany);
+    }
+    let mut pods = BTreeMap::new();
+    for pod in told.pods.iter().take(PODS_MAX) {
+        let named = !pod.name.is_empty() && pod.name.len() <= NAME_MAX;
+        if !named || !pod.in_flight.is_finite() || pod.in_flight < 0.0 {
+            flaws.insert(Flaw::Value);
+        } else {
+            pods.insert(pod.name.clone(), pod.in_flight);
+        }
+    }
+    pods
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +123,10 @@ mod tests {
     }
 
     fn digest(readings: Vec<v1::Reading>) -> v1::Digest {
-        let workload = v1::Workload { id: "ml/deployment/chat".into(), answered: 2, targets: 2, readings };
+        let pod = |name: &str, in_flight| v1::Pod { name: name.into(), in_flight };
+        let pods = vec![pod("chat-a", 3.0), pod("chat-b", 0.0)];
+        let id = "ml/deployment/chat".into();
+        let workload = v1::Workload { id, answered: 2, targets: 2, readings, pods };
         v1::Digest { node: "node-a".into(), sequence: 7, at_ms: 1_800_000_000_000, workloads: vec![workload] }
     }
 
@@ -124,8 +146,19 @@ mod tests {
         let kept: Vec<_> = part.readings.keys().map(|signal| signal.name()).collect();
         assert_eq!(kept, ["requests_per_second", "loss"]);
         assert_eq!(flaws, BTreeSet::from([Flaw::Signal, Flaw::Value]));
+        assert_eq!(part.in_flight, BTreeMap::from([("chat-a".to_owned(), 3.0), ("chat-b".to_owned(), 0.0)]));
         let sent = v1::Digest::from(&parts);
         assert_eq!(checked(&sent), (Some(parts), BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_pod_without_a_name_or_with_no_number_is_left_out() {
+        let mut told = digest(Vec::new());
+        told.workloads[0].pods.push(v1::Pod { name: String::new(), in_flight: 1.0 });
+        told.workloads[0].pods.push(v1::Pod { name: "chat-c".into(), in_flight: f64::INFINITY });
+        let (parts, flaws) = checked(&told);
+        assert_eq!(parts.unwrap().workloads.values().next().unwrap().in_flight.len(), 2);
+        assert_eq!(flaws, BTreeSet::from([Flaw::Value]));
     }
 
     #[test]
@@ -155,7 +188,8 @@ mod tests {
         ) {
             let readings: Vec<_> = names.iter().map(|name| reading(name, value)).collect();
             let workloads = ids.iter().map(|id| v1::Workload {
-                id: id.clone(), answered: 9, targets: 3, readings: readings.clone(),
+                id: id.clone(), answered: 9, targets: 3, pods: Vec::new(),
+                readings: readings.clone(),
             });
             let told = v1::Digest { node: "n".into(), sequence: 0, at_ms, workloads: workloads.collect() };
             let (parts, _) = checked(&told);

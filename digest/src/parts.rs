@@ -16,6 +16,8 @@ pub struct Part {
     pub targets: u32,
     /// Finite values, with the age that each had when the digest was made.
     pub readings: BTreeMap<Signal, (f64, Duration)>,
+    /// Requests in flight by name of the pod, where that was asked for.
+    pub in_flight: BTreeMap<String, f64>,
 }
 
 /// What one node says at one moment.
@@ -38,11 +40,13 @@ impl From<&Parts> for v1::Digest {
             value: *value,
             age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
         };
+        let pod = |(name, in_flight): (&String, &f64)| v1::Pod { name: name.clone(), in_flight: *in_flight };
         let workload = |(id, part): (&WorkloadId, &Part)| v1::Workload {
             id: id.to_string(),
             answered: part.answered,
             targets: part.targets,
             readings: part.readings.iter().map(reading).collect(),
+            pods: part.in_flight.iter().map(pod).collect(),
         };
         Self {
             node: parts.node.clone(),

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::facts::Key;
 use super::floor::FloorWrite;
 use super::kinds::{SizePath, TargetKind};
+use super::victims::{self, Marks};
 use super::way::AutoscalerKind;
 
 /// Name under which Tidegate's writes stand in managed fields.
@@ -190,8 +191,9 @@ impl Hands {
         self.failed.get(id).map(|failed| &failed.refused)
     }
 
-    /// Gives an order, unless one is under way or the same has just failed. Must be called within a Tokio runtime.
-    pub fn give(&mut self, id: &WorkloadId, order: Order, now: Timestamp) -> bool {
+    /// Gives an order, unless one is under way or the same has just failed; pods are marked before. Must be called within a Tokio
+    /// runtime.
+    pub fn give(&mut self, id: &WorkloadId, order: Order, marks: Marks, now: Timestamp) -> bool {
         let too_soon = self.failed.get(id).is_some_and(|f| f.order == order && now < f.again_at);
         let seen_soon = |(last, at): &(Order, Timestamp)| *last == order && now.since(*at) < SEEN_WITHIN;
         if self.is_busy(id) || too_soon || self.written.get(id).is_some_and(seen_soon) {
@@ -200,6 +202,8 @@ impl Hands {
         let (client, permits, task) = (self.client.clone(), Arc::clone(&self.permits), order.clone());
         let handle = tokio::spawn(async move {
             let _permit = permits.acquire_owned().await;
+            // However it ends: the size is what counts.
+            drop(tokio::time::timeout(REQUEST_MAX, victims::write(&client, marks)).await);
             write(client, &task).await
         });
         self.under_way.insert(id.clone(), (order, handle));
@@ -262,7 +266,7 @@ pub async fn write(client: Client, order: &Order) -> Result<(), Refused> {
         match order {
             Order::Size { resource, layout, key, group_index, from, to } => {
                 let api: Api<DynamicObject> = Api::namespaced_with(client, &key.0, resource);
-                write_size(&api, layout, &key.1, *group_index, *from, *to).await
+                write_size(&api, (resource, layout), &key.1, *group_index, *from, *to).await
             }
             Order::Floor { kind, key, write } => {
                 let api: Api<DynamicObject> = Api::namespaced_with(client, &key.0, &kind.resource());
@@ -285,13 +289,19 @@ pub async fn write(client: Client, order: &Order) -> Result<(), Refused> {
 
 async fn write_size(
     api: &Api<DynamicObject>,
-    layout: &TargetKind,
+    (resource, layout): (&ApiResource, &TargetKind),
     name: &str,
     group_index: Option<usize>,
     from: Option<u32>,
     to: u32,
 ) -> kube::Result<()> {
     match layout.size {
+        // The server cannot apply to the `scale` of a custom resource: it looks for autoscaling/v1 among the resource's own versions.
+        SizePath::Scale(_) if resource.group != "apps" => {
+            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            let patch = Patch::Merge(json!({"spec": {"replicas": to}}));
+            api.patch_scale(name, &params, &patch).await.map(drop)
+        }
         SizePath::Scale(_) => {
             let body = json!({
                 "apiVersion": "autoscaling/v1", "kind": "Scale",

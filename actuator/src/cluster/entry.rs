@@ -6,11 +6,13 @@ use tidegate_brain::{Brain, Event, Progress, Seen};
 use tidegate_core::policy::Problem;
 use tidegate_core::{Mode, Policy, ReplicaCounts, Role, Signal, Timestamp, WorkloadId};
 
+use super::checkpoint::Worker;
 use super::facts::{PodFacts, TargetFacts};
 use super::floor;
 use super::gather::{Gathered, Memory};
-use super::tables::PolicyFacts;
+use super::tables::{Kept, PolicyFacts};
 use super::targets::KindKey;
+use super::training::{Course, Manner};
 use super::watch::Known;
 use super::way::{Conflict, Rival, Way};
 use crate::control::Readings;
@@ -55,6 +57,10 @@ pub struct Intent {
     pub created: Timestamp,
     /// Until when it is paused.
     pub paused_until: Option<Timestamp>,
+    /// What its status keeps of what another controller has begun.
+    pub kept: Kept,
+    /// How a training job is resized.
+    pub manner: Option<Manner>,
     /// What it targets.
     pub target: Target,
     /// How it acts.
@@ -93,6 +99,7 @@ impl Intent {
         let policy = Policy::Training(spec.policy.clone());
         Self {
             via: Via::Scale,
+            manner: Some(Manner::of(spec)),
             pool: spec.pool.clone(),
             target: spec.target.clone(),
             problems: spec.problems(),
@@ -111,6 +118,8 @@ impl Intent {
             generation: facts.generation,
             created: facts.created,
             paused_until: facts.paused_until,
+            kept: facts.kept.clone(),
+            manner: None,
             target: Target { api_version: None, kind: String::new(), name: String::new(), group: None },
             via: Via::Auto,
             pool: None,
@@ -153,8 +162,12 @@ pub(super) struct Entry {
     pods_version: Option<u64>,
     target: Option<TargetFacts>,
     scraped: Scraped,
+    /// A training job's resize.
+    pub(super) course: Course,
     /// The way it acts by, or why it does not; `None` while the target is not known.
     pub(super) way: Option<Result<Way, Conflict>>,
+    /// The target's size when the policy began to set it.
+    pub(super) size_before: Option<u32>,
 }
 
 impl Entry {
@@ -166,7 +179,9 @@ impl Entry {
             pods_version: None,
             target: None,
             scraped: Scraped::default(),
+            course: Course::default(),
             way: None,
+            size_before: None,
         }
     }
 
@@ -196,6 +211,26 @@ impl Entry {
             None => Gathered::default(),
         };
         self.target = target;
+    }
+
+    /// The first of its pods that are ready, by name.
+    pub(super) fn first_ready(&self, pods: &Known<PodFacts>) -> Option<Worker> {
+        let selector = self.target.as_ref()?.selector.as_ref()?;
+        let namespace = &self.intent.key.namespace;
+        let ready = |pod: &PodFacts| !pod.deleting && !pod.ended && pod.ready_since.is_some();
+        let own = |(_, pod): &(_, &PodFacts)| ready(pod) && selector.matches(&pod.labels);
+        let ((_, name), pod) = pods.of_namespace(namespace).find(own)?;
+        Some(Worker { namespace: namespace.clone(), pod: name.clone(), ip: pod.ip })
+    }
+
+    /// Remembers the size as it is before the first write, for whoever wants it back.
+    pub(super) fn remember_size(&mut self, now: Timestamp) {
+        if self.intent.policy.mode() == Mode::Shadow {
+            self.size_before = None;
+        } else if self.size_before.is_none() && self.intent.acts(now) && self.way == Some(Ok(Way::Scale)) {
+            let size = self.target.as_ref().and_then(|target| target.size);
+            self.size_before = self.intent.kept.size_before.or(size);
+        }
     }
 
     /// Replicas by state, where `wanted` is the size that this policy's own way has in force: what the brain holds its orders against.
@@ -242,6 +277,7 @@ impl Entry {
                 (Some(seen), None)
             }
             Role::Training => {
+                self.course.see(readings, &id);
                 let read = |signal| {
                     let (value, at) = readings.latest(&id, signal)?;
                     (now.since(at) <= PROGRESS_FRESH).then_some(value)
@@ -251,7 +287,7 @@ impl Entry {
                     workers: counts,
                     samples_per_second: read(Signal::SamplesPerSecond),
                     steps_per_second: read(Signal::StepsPerSecond),
-                    resizing: false,
+                    resizing: self.course.is_under_way(),
                 };
                 brain.ingest(Event::Progress(progress));
                 (None, Some(progress))

@@ -1,6 +1,7 @@
 //! What is kept of the cluster's objects: plain facts, taken from them by pure functions. The objects themselves are not kept.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use tidegate_core::Timestamp;
 
 use super::kinds::{PodsBy, SizePath, TargetKind};
+use super::victims;
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -44,7 +46,9 @@ pub struct PodFacts {
     /// Node that runs it.
     pub node: Option<String>,
     /// Address.
-    pub ip: Option<String>,
+    pub ip: Option<IpAddr>,
+    /// Marked by Tidegate as one that goes first when the size falls.
+    pub marked: bool,
 }
 
 impl PodFacts {
@@ -74,7 +78,8 @@ impl PodFacts {
             restarts: containers().map(|c| c.restart_count).sum(),
             unschedulable: refused.map(|c| c.message.clone().unwrap_or_else(|| "no node takes it".into())),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-            ip: status.and_then(|s| s.pod_ip.clone()),
+            ip: status.and_then(|s| s.pod_ip.as_ref()).and_then(|ip| ip.parse().ok()),
+            marked: pod.annotations().get(victims::ANNOTATION).is_some_and(|cost| cost == victims::COST),
         })
     }
 }

@@ -130,6 +130,7 @@ mod tests {
             unschedulable: None,
             node: None,
             ip: None,
+            marked: false,
         }
     }
 

@@ -23,7 +23,6 @@ const SLOW_START: u32 = 3;
 
 /// A status of either kind.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a handful are kept, and never moved about")]
 pub enum Status {
     /// Of a ServingPolicy.
     Serving(ServingPolicyStatus),
@@ -50,11 +49,19 @@ impl Status {
             Self::Serving(s) => {
                 let decided = s.last_decision.as_ref().map(|d| (d.from, d.to, d.applied));
                 let wanted = s.replicas.map(|r| r.wanted);
-                (conditions, decided, wanted, s.floor.clone(), s.via.clone())
+                (conditions, decided, wanted, s.floor.clone(), s.via.clone(), s.size_before, None)
             }
             Self::Training(s) => {
                 let decided = s.last_decision.as_ref().map(|d| (d.from, d.to, d.applied));
-                (conditions, decided, s.workers.map(|w| w.wanted), None, None)
+                (
+                    conditions,
+                    decided,
+                    s.workers.map(|w| w.wanted),
+                    None,
+                    None,
+                    s.size_before,
+                    s.resize.clone(),
+                )
             }
         }
     }
@@ -94,6 +101,7 @@ pub fn of_part(
     match &part.intent.policy {
         Policy::Serving(policy) => Status::Serving(ServingPolicyStatus {
             observed_generation: generation,
+            size_before: part.size_before,
             via: part.way.as_ref().and_then(|way| way.as_ref().ok()).map(|way| via(way).as_str().to_owned()),
             replicas: part.missing.is_none().then_some(replicas),
             demand: demand(brain, now),
@@ -113,10 +121,11 @@ pub fn of_part(
         }),
         Policy::Training(_) => Status::Training(TrainingPolicyStatus {
             observed_generation: generation,
+            size_before: part.size_before,
             workers: part.missing.is_none().then_some(replicas),
             steps_per_second: part.told.progress.and_then(|p| p.steps_per_second).map(rounded),
             resize_seconds: None,
-            resize: None,
+            resize: part.resize.clone(),
             last_decision,
             conditions,
         }),

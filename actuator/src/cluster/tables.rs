@@ -13,11 +13,20 @@ use super::facts::{AutoscalerFacts, NodeFacts, PodFacts, timestamp};
 use super::watch::{Scope, Table, follow};
 use super::way::AutoscalerKind;
 use crate::crds::{
-    GpuPool, GpuPoolSpec, ServingPolicy, ServingPolicySpec, TrainingPolicy, TrainingPolicySpec,
+    GpuPool, GpuPoolSpec, ResizeStatus, ServingPolicy, ServingPolicySpec, TrainingPolicy, TrainingPolicySpec,
 };
 
 /// Annotation of a policy: until then it decides and shows, but changes nothing. RFC 3339.
 pub const PAUSED_UNTIL: &str = "tidegate.io/paused-until";
+
+/// What a controller finds in a policy's status of what another has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// The target's size before the policy changed it.
+    pub size_before: Option<u32>,
+    /// A training job's resize.
+    pub resize: Option<ResizeStatus>,
+}
 
 /// What is kept of a policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,12 +39,14 @@ pub struct PolicyFacts<S> {
     pub created: Timestamp,
     /// Until when it is paused.
     pub paused_until: Option<Timestamp>,
+    /// What its status keeps for the next leader.
+    pub kept: Kept,
     /// The spec.
     pub spec: Arc<S>,
 }
 
 impl<S: Clone> PolicyFacts<S> {
-    fn of<K: ResourceExt>(object: &K, spec: &S) -> Option<Self> {
+    fn of<K: ResourceExt>(object: &K, spec: &S, kept: Kept) -> Option<Self> {
         let meta = object.meta();
         if meta.deletion_timestamp.is_some() {
             return None;
@@ -46,6 +57,7 @@ impl<S: Clone> PolicyFacts<S> {
             generation: meta.generation.unwrap_or(0),
             created: meta.creation_timestamp.as_ref().map(timestamp)?,
             paused_until: paused.and_then(|until| until.parse().ok()),
+            kept,
             spec: Arc::new(spec.clone()),
         })
     }
@@ -77,8 +89,17 @@ impl Tables {
         let tables = Self::default();
         for namespace in scope.parts() {
             let api = Namespaced { client, namespace, stop };
-            api.follow(&tables.serving, |policy: &ServingPolicy| PolicyFacts::of(policy, &policy.spec));
-            api.follow(&tables.training, |policy: &TrainingPolicy| PolicyFacts::of(policy, &policy.spec));
+            api.follow(&tables.serving, |policy: &ServingPolicy| {
+                let size_before = policy.status.as_ref().and_then(|status| status.size_before);
+                PolicyFacts::of(policy, &policy.spec, Kept { size_before, resize: None })
+            });
+            api.follow(&tables.training, |policy: &TrainingPolicy| {
+                let kept = policy
+                    .status
+                    .as_ref()
+                    .map(|status| Kept { size_before: status.size_before, resize: status.resize.clone() });
+                PolicyFacts::of(policy, &policy.spec, kept.unwrap_or_default())
+            });
             api.follow(&tables.pods, PodFacts::of);
             api.follow(&tables.hpas, AutoscalerFacts::of_hpa as fn(&HorizontalPodAutoscaler) -> _);
             let kind = AutoscalerKind::ScaledObject.resource();
@@ -95,7 +116,7 @@ impl Tables {
                 stop.clone(),
             ));
         }
-        let pools = |pool: &GpuPool| PolicyFacts::of(pool, &pool.spec);
+        let pools = |pool: &GpuPool| PolicyFacts::of(pool, &pool.spec, Kept::default());
         let pooled = follow(Api::all(client.clone()), (), None, tables.pools.clone(), pools, stop.clone());
         tokio::spawn(pooled);
         let nodes: Api<Node> = Api::all(client.clone());

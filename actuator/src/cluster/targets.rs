@@ -102,22 +102,17 @@ impl Targets {
     }
 
     fn begin(&self, key: &KindKey) -> Known {
-        let layout = layout_of(key);
-        if layout.kind.is_empty() {
-            return self.ask(key);
+        match known_place(key) {
+            Some((resource, layout)) => self.follow(resource, layout),
+            None => self.ask(key),
         }
-        let gvk = GroupVersionKind::gvk(layout.group, layout.version, layout.kind);
-        self.follow(ApiResource::from_gvk_with_plural(&gvk, layout.plural), layout)
     }
 
-    fn ask(&self, (api_version, kind): &KindKey) -> Known {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let gvk = GroupVersionKind::gvk(group, version, kind);
-        let client = self.client.clone();
-        Known::Asking(tokio::spawn(async move {
-            let found = kube::discovery::oneshot::pinned_kind(&client, &gvk).await;
-            found.ok().map(|(resource, _)| resource)
-        }))
+    fn ask(&self, key: &KindKey) -> Known {
+        let (client, key) = (self.client.clone(), key.clone());
+        Known::Asking(tokio::spawn(
+            async move { place(&client, &key).await.ok().map(|(resource, _)| resource) },
+        ))
     }
 
     fn follow(&self, resource: ApiResource, layout: &'static TargetKind) -> Known {
@@ -167,6 +162,26 @@ impl Targets {
         });
         tables.filter_map(|table| table.look().failing().filter(|f| !f.is_missing()).map(|f| f.since)).min()
     }
+}
+
+/// How a kind is read and written: from the table, or for another by asking the server.
+///
+/// # Errors
+/// When the server has no such kind, or does not answer.
+pub async fn place(client: &Client, key: &KindKey) -> kube::Result<(ApiResource, &'static TargetKind)> {
+    if let Some(known) = known_place(key) {
+        return Ok(known);
+    }
+    let (group, version) = key.0.split_once('/').unwrap_or(("", &key.0));
+    let gvk = GroupVersionKind::gvk(group, version, &key.1);
+    let found = kube::discovery::oneshot::pinned_kind(client, &gvk).await;
+    found.map(|(resource, _)| (resource, &ANY_WITH_SCALE))
+}
+
+fn known_place(key: &KindKey) -> Option<(ApiResource, &'static TargetKind)> {
+    let layout = Some(layout_of(key)).filter(|layout| !layout.kind.is_empty())?;
+    let gvk = GroupVersionKind::gvk(layout.group, layout.version, layout.kind);
+    Some((ApiResource::from_gvk_with_plural(&gvk, layout.plural), layout))
 }
 
 fn layout_of((api_version, kind): &KindKey) -> &'static TargetKind {

@@ -10,8 +10,12 @@ use super::{DemandSource, Managed, Readings};
 use crate::gateway::GatewayStats;
 use crate::targets::local::{Event, EventKind};
 
-/// A scraped reading older than this says nothing of the present: three scrapes of the usual 2 s, and some.
-const SCRAPED_FRESH: Duration = Duration::from_secs(10);
+/// A reading older than this says nothing of the present: three of the usual 2 s, and some. Where readings come less often, so many
+/// of them may be missing.
+const FRESH: Duration = Duration::from_secs(10);
+const FRESH_READINGS: u32 = 3;
+/// What lies further apart than this is a gap, not a rhythm: the longest pause between two scrapes of a server set up with care.
+const EVERY_MAX: Duration = Duration::from_secs(60);
 /// Events taken from a target in one look; the rest wait for the next.
 const EVENTS_MAX: usize = 256;
 
@@ -43,23 +47,34 @@ pub(super) struct Observer {
     scraped: Scraped,
 }
 
-/// What is remembered of a workload whose flow comes from readings: when the last new one was taken.
+/// What is remembered of a workload whose flow comes from readings: when the last new one was taken, and how far apart they come.
 #[derive(Debug, Default)]
-pub(crate) struct Scraped(Option<Timestamp>);
+pub(crate) struct Scraped {
+    last: Option<Timestamp>,
+    every: Duration,
+}
 
 impl Scraped {
     /// Fills in what the replicas' own metrics say: a rate stands for the time since the last new reading.
     pub(crate) fn fill(&mut self, readings: &dyn Readings, id: &WorkloadId, now: Timestamp, seen: &mut Seen) {
+        let fresh = FRESH.max(self.every * FRESH_READINGS);
         let read = |signal| {
             let (value, at) = readings.latest(id, signal)?;
-            (now.since(at) <= SCRAPED_FRESH).then_some((value, at))
+            (now.since(at) <= fresh).then_some((value, at))
         };
         seen.in_flight = read(Signal::InFlight).map(|(value, _)| value);
         seen.queued = read(Signal::Queued).map(|(value, _)| value);
         seen.kv_utilisation = read(Signal::KvUtilisation).map(|(value, _)| value);
-        let Some((rate, at)) = read(Signal::RequestsPerSecond) else { return };
-        let last = self.0.replace(at);
-        let Some(window) = last.map(|last| at.since(last)).filter(|window| !window.is_zero()) else { return };
+        // The first that is seen at all tells nothing of how far apart they come, so it may be as old as the slowest.
+        let told = readings.latest(id, Signal::RequestsPerSecond);
+        let Some((rate, at)) = told.filter(|(_, at)| now.since(*at) <= fresh.max(EVERY_MAX)) else { return };
+        let last = self.last.replace(at);
+        let Some(since) = last.map(|last| at.since(last)).filter(|since| !since.is_zero()) else { return };
+        let window = since.min(EVERY_MAX);
+        if since <= EVERY_MAX {
+            // A slower rhythm is believed at once, a faster one bit by bit: readings that come together are no rhythm.
+            self.every = since.max((self.every * 3 + since) / 4);
+        }
         let amount = |rate: f64| rate * window.as_secs_f64();
         let completed = read(Signal::CompletionsPerSecond).map_or(rate, |(value, _)| value);
         let missed = read(Signal::SloMissesPerSecond).map(|(value, _)| amount(value));
@@ -67,6 +82,7 @@ impl Scraped {
         let per_output_token_s = read(Signal::PerTokenMean).map(|(value, _)| value);
         seen.flow = Some(Flow {
             window,
+            age: now.since(at),
             arrivals: amount(rate),
             completed: amount(completed),
             ended: missed.map(|_| amount(completed)),
@@ -120,7 +136,7 @@ impl Observer {
         let (started, lost) = self.take_events();
         let read = |signal| {
             let (value, at) = eyes.readings.latest(eyes.id, signal)?;
-            (now.since(at) <= SCRAPED_FRESH && !eyes.readings.withheld(eyes.id)).then_some(value)
+            (now.since(at) <= FRESH && !eyes.readings.withheld(eyes.id)).then_some(value)
         };
         let progress = Progress {
             at: now,
@@ -164,6 +180,7 @@ fn flow_between(before: &GatewayStats, now: &GatewayStats) -> Option<Flow> {
     }
     Some(Flow {
         window,
+        age: Duration::ZERO,
         arrivals: count(now.arrivals.checked_sub(before.arrivals)?),
         completed: count(now.completed.checked_sub(before.completed)?),
         ended: Some(count(now.judged.checked_sub(before.judged)?)),
@@ -231,5 +248,36 @@ mod tests {
         assert_eq!(flow.tokens, Some(tokens));
         let seen = look(4, &[(Signal::InFlight, 1.0)]);
         assert_eq!((seen.flow, seen.in_flight, seen.kv_utilisation), (None, Some(1.0), None));
+    }
+
+    #[test]
+    fn readings_that_come_seldom_hold_until_the_next_and_one_that_stays_away_does_not() {
+        let (id, mut scraped) = (WorkloadId::local("chat").unwrap(), super::Scraped::default());
+        let mut look = |second: i64, newest: i64| {
+            let at = Timestamp::from_secs(newest);
+            let readings =
+                Scraped(at, HashMap::from([(Signal::RequestsPerSecond, 4.0), (Signal::InFlight, 3.0)]));
+            let mut seen = Seen { at: Timestamp::from_secs(second), ..blank() };
+            scraped.fill(&readings, &id, seen.at, &mut seen);
+            (seen.flow.map(|flow| (flow.window.as_secs(), flow.age.as_secs())), seen.in_flight)
+        };
+        assert_eq!(look(103, 100), (None, Some(3.0)));
+        assert_eq!(look(134, 130), (Some((30, 4)), Some(3.0)));
+        assert_eq!(look(159, 130), (None, Some(3.0)), "29 s old, where they come every 30 s");
+        assert_eq!(look(221, 130), (None, None), "three are missing");
+        assert_eq!(look(1002, 1000), (Some((60, 2)), Some(3.0)), "a gap is no window");
+    }
+
+    fn blank() -> Seen {
+        Seen {
+            at: Timestamp::EPOCH,
+            replicas: ReplicaCounts::default(),
+            flow: None,
+            in_flight: None,
+            queued: None,
+            kv_utilisation: None,
+            lost: 0,
+            crash_loop: false,
+        }
     }
 }

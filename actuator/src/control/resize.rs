@@ -11,8 +11,7 @@ use tokio::task::JoinHandle;
 use super::Readings;
 use crate::targets::local::LocalTarget;
 use crate::training::{
-    Checkpoint, CheckpointHook, Outcome, ResizeKind, ResizeLimits, ResizeReport, Resizer, StepsProbe,
-    StoreError,
+    CheckpointHook, ResizeKind, ResizeLimits, ResizeReport, Resizer, StepsProbe, StoreError,
 };
 
 /// A training resize that has ended.
@@ -87,20 +86,12 @@ impl Resizing {
 }
 
 fn resized(workload: WorkloadId, report: &ResizeReport) -> Resized {
-    let unsaved = matches!(report.course.checkpoint, Checkpoint::Failed(_));
-    let outcome = match report.outcome {
-        Outcome::Done if unsaved => ResizeOutcome::DoneWithoutCheckpoint,
-        Outcome::Done => ResizeOutcome::Done,
-        Outcome::CheckpointFailed => ResizeOutcome::CheckpointFailed,
-        Outcome::Restored => ResizeOutcome::Restored,
-        Outcome::TimedOut => ResizeOutcome::TimedOut,
-    };
     Resized {
         workload,
         from: report.course.from,
         to: report.workers,
         took: report.course.times.total(),
-        outcome,
+        outcome: report.course.told(report.outcome),
     }
 }
 

@@ -234,6 +234,10 @@ pub struct ServingPolicyStatus {
     /// Generation of the spec that this was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Size of the target when the policy began to set it; `release` sets it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647_u32))]
+    pub size_before: Option<u32>,
     /// The way by which the size is set at present.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -1,7 +1,7 @@
 //! `TrainingPolicy`: the intent for one elastic training job of the cluster, and what is told of it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use tidegate_core::policy::{Check, Problem, Rule};
 
 use super::conditions;
 use super::schema::{Column, definition as define, immutable, validations};
-use super::status::{DecisionStatus, ReplicaStatus};
+use super::status::{DecisionStatus, ReplicaStatus, time_schema};
 use super::target::{Target, Targeted};
 
 /// Intent for a training workload: what it is, how it is resized without losing work, and the policy itself.
@@ -169,6 +169,10 @@ pub struct TrainingPolicyStatus {
     /// Generation of the spec that this was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Size of the target when the policy began to set it; `release` sets it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647_u32))]
+    pub size_before: Option<u32>,
     /// Workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<ReplicaStatus>,
@@ -203,6 +207,14 @@ pub struct ResizeStatus {
     /// Where it stands, or how it ended.
     #[schemars(length(max = 64))]
     pub phase: String,
+    /// When that began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub since: Option<Time>,
+    /// What became of the checkpoint; absent where none was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub checkpoint: Option<String>,
 }
 
 /// What `kubectl get` shows.

@@ -373,6 +373,12 @@ impl AgentHandle {
         Arc::clone(&self.outlet.latest)
     }
 
+    /// Where how they fare is read, also by other parts of the program.
+    #[must_use]
+    pub fn status_board(&self) -> Arc<StatusBoard> {
+        Arc::clone(&self.outlet.board)
+    }
+
     /// How the sources and targets fare.
     #[must_use]
     pub fn status(&self) -> AgentStatus {

@@ -2,7 +2,7 @@
 //!
 //! Told by the kubelet's Pods API where its socket is, else by a watch of the API server that is filtered to this node, else by
 //! nobody. The table is published on a watch; when whoever tells falls silent, the last one stays, with its age, and is tried for
-//! again. Devices come from the kubelet's pod-resources API ([`resources`]), joined with the table on the pod.
+//! again. Devices come from the kubelet's pod-resources API (`resources`), joined with the table on the pod.
 
 mod api_server;
 mod book;

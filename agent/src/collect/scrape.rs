@@ -110,6 +110,7 @@ impl Slot {
             up: false,
             causes: BTreeMap::new(),
             runtimes: Vec::new(),
+            in_flight: None,
         }
     }
 }
@@ -254,6 +255,7 @@ async fn ask(
                 status.causes.insert(Cause::NothingKnown, 1);
             }
             status.runtimes.clone_from(&parts.runtimes);
+            status.in_flight = merge::in_flight(&parts);
             known.before = Some(snapshot);
             Some(parts)
         }

@@ -37,6 +37,8 @@ pub struct TargetStatus {
     pub causes: BTreeMap<Cause, u64>,
     /// The runtimes whose metrics the page was found to have: more than one where they are nested, such as vLLM in Ray Serve.
     pub runtimes: Vec<String>,
+    /// Requests that it serves, as its last page says; `None` where it does not say, or did not answer.
+    pub in_flight: Option<f64>,
 }
 
 /// How all of it fares.

@@ -10,15 +10,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use tidegate_core::{Label, Metric, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_digest::v1::digests_client::DigestsClient;
-use tidegate_digest::{Part, Parts, READINGS_MAX, WORKLOADS_MAX, v1};
+use tidegate_digest::{PODS_MAX, Part, Parts, READINGS_MAX, WORKLOADS_MAX, v1};
 use tokio::sync::{mpsc, watch};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::clock;
-use crate::collect::LatestValues;
 use crate::collect::pods::targets::{Discovery, WorkloadScrape};
 use crate::collect::scrape::{How, Objective, SignalRule};
+use crate::collect::{LatestValues, StatusBoard, TargetStatus};
 use crate::export::Registry;
 
 /// Between two digests.
@@ -92,11 +92,12 @@ impl PushError {
 pub async fn push(
     options: DigestOptions,
     latest: Arc<LatestValues>,
+    board: Arc<StatusBoard>,
     registry: Arc<Registry>,
     settings: watch::Sender<Discovery>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let shared = Shared { options, latest, registry, settings };
+    let shared = Shared { options, latest, board, registry, settings };
     let shared = Arc::new(shared);
     let mut streams: BTreeMap<SocketAddr, AbortOnDrop> = BTreeMap::new();
     let mut ticks = tokio::time::interval(RESOLVE_EVERY);
@@ -137,6 +138,7 @@ impl Drop for AbortOnDrop {
 struct Shared {
     options: DigestOptions,
     latest: Arc<LatestValues>,
+    board: Arc<StatusBoard>,
     registry: Arc<Registry>,
     settings: watch::Sender<Discovery>,
 }
@@ -196,7 +198,7 @@ async fn stream(
     address: SocketAddr,
     sequence: &mut u64,
 ) -> Result<std::convert::Infallible, PushError> {
-    let Shared { options, latest, registry, settings } = shared;
+    let Shared { options, latest, board, registry, settings } = shared;
     let host = shared.host().ok_or(PushError::Address)?.0;
     let mut client = DigestsClient::new(endpoint(options, &host, address)?.connect().await?);
     let (digests, waiting) = mpsc::channel(ON_THEIR_WAY_MAX);
@@ -227,7 +229,8 @@ async fn stream(
                     return Err(PushError::Silent);
                 }
                 *sequence += 1;
-                let parts = parts(&options.node, *sequence, latest, clock::now().at);
+                let mut parts = parts(&options.node, *sequence, latest, clock::now().at);
+                add_pods(&mut parts, &board.get().targets, &settings.borrow());
                 match digests.try_send(v1::Digest::from(&parts)) {
                     // Dropped, as it is said above.
                     Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
@@ -270,7 +273,8 @@ fn adopt(known: &mut Discovery, told: &v1::Settings) -> bool {
             per_output_token_seconds: one.per_output_token_seconds.filter(sound),
         });
         let rules = one.rules.iter().take(RULES_MAX).filter_map(rule).collect();
-        let scrape = WorkloadScrape { objective, rules, ..WorkloadScrape::default() };
+        let tells_pods = one.tells_pods;
+        let scrape = WorkloadScrape { objective, rules, tells_pods, ..WorkloadScrape::default() };
         workloads.insert(id, scrape);
     }
     let new = known.workloads != workloads;
@@ -318,6 +322,20 @@ fn parts(node: &str, sequence: u64, latest: &LatestValues, now: Timestamp) -> Pa
     Parts { node: node.to_owned(), sequence, at: now, workloads }
 }
 
+/// Adds what each pod has in flight, of the workloads whose policies ask for it.
+fn add_pods(parts: &mut Parts, targets: &[TargetStatus], settings: &Discovery) {
+    for target in targets {
+        let asked = settings.workloads.get(&target.workload).is_some_and(|workload| workload.tells_pods);
+        let Some(in_flight) = target.in_flight.filter(|_| asked) else { continue };
+        let pod = target.name.split_once('/').and_then(|(_, rest)| rest.rsplit_once(':'));
+        let part = parts.workloads.get_mut(&target.workload);
+        let (Some((pod, _)), Some(part)) = (pod, part) else { continue };
+        if part.in_flight.len() < PODS_MAX {
+            *part.in_flight.entry(pod.to_owned()).or_default() += in_flight;
+        }
+    }
+}
+
 /// Whether the controller does not know a signal better than any agent.
 const fn told(signal: Signal) -> bool {
     !matches!(
@@ -348,6 +366,7 @@ mod tests {
             id: id.into(),
             latency_limit_seconds: Some(limit),
             per_output_token_seconds: None,
+            tells_pods: false,
             rules: vec![
                 rule("completions_per_second", "counter_rate"),
                 rule("completions_per_second", "guess"),

@@ -255,6 +255,7 @@ pub(super) fn gather(hub: &Hub) {
     let mut board = lock(&hub.board);
     board.tidy(now, DROPPED_AFTER);
     let together = board.together(now);
+    let in_flight = board.in_flight(now);
     let (mut nodes, mut skew) = (0_u32, 0.0_f64);
     for (_, report) in board.nodes() {
         nodes += 1;
@@ -263,6 +264,7 @@ pub(super) fn gather(hub: &Hub) {
     drop(board);
     hub.registry.gauge(Metric::DigestNodes, &[]).set(Some(f64::from(nodes)));
     hub.registry.gauge(Metric::DigestSkewSeconds, &[]).set((nodes > 0).then_some(skew));
+    hub.demand.put_in_flight(in_flight);
     for (id, signals) in together {
         for (signal, (value, at)) in signals {
             hub.demand.put(&id, signal, value, at);

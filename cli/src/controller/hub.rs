@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::Client;
 use tidegate_actuator::cluster::entry::PolicyKey;
+use tidegate_actuator::cluster::victims;
 use tidegate_actuator::cluster::watch::Scope;
 use tidegate_actuator::cluster::{Cluster, Recall};
 use tidegate_agent::collect::LatestValues;
@@ -203,6 +204,7 @@ fn workload_settings(id: &WorkloadId, cluster: &Cluster) -> Option<v1::WorkloadS
         latency_limit_seconds: Some(policy.slo.latency.get().as_secs_f64()),
         per_output_token_seconds: policy.slo.per_output_token.map(|span| span.get().as_secs_f64()),
         rules: rules.unwrap_or_default().iter().map(rule).collect(),
+        tells_pods: victims::are_chosen(&intent.target.kind),
     })
 }
 

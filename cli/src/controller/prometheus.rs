@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::StreamExt;
 use serde::Deserialize;
-use tidegate_core::{Signal, Timestamp, WorkloadId};
+use tidegate_core::{Timestamp, WorkloadId};
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
@@ -197,7 +197,7 @@ fn take(
         Ok(found) => {
             failing.remove(&id);
             if let Some((value, at)) = found {
-                hub.demand.put(&id, Signal::RequestsPerSecond, value, at);
+                hub.demand.answer(&id, value, at);
             }
         }
         Err(error) => {

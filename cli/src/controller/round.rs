@@ -122,7 +122,7 @@ impl Hand {
                 let target = hub.registry.gauge(Metric::SloTarget, &[(Label::Workload, id.as_str())]);
                 target.set(Some(policy.slo.target.get()));
             }
-            told::forecast(&hub.registry, brain);
+            told::forecast(&hub.registry, brain, round.at);
             // Nobody need listen.
             drop(hub.news.send(Event::Workload(Box::new(card.view.clone()))));
             let key = part.intent.key.clone();
@@ -143,6 +143,7 @@ impl Hand {
             let policies = Hub::policies(cluster);
             self.book.retain(|key| policies.contains(key));
         }
+        round.resizes.iter().for_each(|resized| told::resized(&hub.registry, resized));
         self.tell_writes(hub, round);
         hub.latest.replace(LOOP, &samples, |_| None);
         (samples, statuses)

@@ -40,7 +40,7 @@ impl Teller {
         for (id, told) in &round.workloads {
             let Some(brain) = control.fleet().get(id) else { continue };
             samples.extend(self.samples(brain, told, round.at));
-            self.metrics(machine, brain, told);
+            self.metrics(machine, brain, told, round.at);
             self.rivals(machine, brain, told, round.at);
             card(machine, brain, told, round.at);
             if let Some(stats) = &told.gateway {
@@ -50,22 +50,7 @@ impl Teller {
                 kept.drain(..surplus);
             }
         }
-        for resized in &round.resizes {
-            let id = resized.workload.as_str();
-            let labels = [(Label::Workload, id), (Label::Outcome, resized.outcome.as_str())];
-            machine.registry.counter(Metric::Resizes, &labels).inc();
-            let seconds = machine.registry.gauge(Metric::ResizeSeconds, &[(Label::Workload, id)]);
-            seconds.set(Some(resized.took.as_secs_f64()));
-            let (from, to, outcome) = (resized.from, resized.to, resized.outcome.as_str());
-            tracing::info!(
-                workload = id,
-                from,
-                to,
-                outcome,
-                took_s = resized.took.as_secs_f64(),
-                "training resized"
-            );
-        }
+        round.resizes.iter().for_each(|resized| told::resized(&machine.registry, resized));
         if let Some(logs) = lock(&machine.logs).as_ref() {
             samples.extend(logs.error_rates(tidegate_agent::clock::now()));
         }
@@ -127,7 +112,7 @@ impl Teller {
         quantiles.map(|(signal, p)| (signal, latency.quantile(p))).into()
     }
 
-    fn metrics(&self, machine: &Machine, brain: &Brain, told: &Told) {
+    fn metrics(&self, machine: &Machine, brain: &Brain, told: &Told, at: Timestamp) {
         let id = brain.id().as_str();
         let workload = (Label::Workload, id);
         let registry = &machine.registry;
@@ -148,7 +133,7 @@ impl Teller {
                 self.gateways.get(brain.id()).and_then(|kept| kept.last()),
             );
         }
-        told::forecast(registry, brain);
+        told::forecast(registry, brain, at);
     }
 
     fn rivals(&self, machine: &Machine, brain: &Brain, told: &Told, at: Timestamp) {

@@ -5,8 +5,11 @@ use std::time::Duration;
 use super::Deciding;
 use crate::plan::ReasonCode;
 
-/// Demand older than this is not used: three readings of the slowest usual scrape interval of 5 s.
+/// Demand older than this is not used: three readings at 5 s. Where readings come less often, so many of them may be missing.
 const FRESH: Duration = Duration::from_secs(15);
+const FRESH_READINGS: u32 = 3;
+/// Readings that come less often than this are no present: nothing is waited for longer than three of them.
+const EVERY_MAX: Duration = Duration::from_secs(60);
 /// After this long without knowledge the fallback applies: long enough for a restart of the metrics' source.
 const HOLD_MAX: Duration = Duration::from_secs(300);
 /// A size that somebody else wrote is respected for this long.
@@ -34,7 +37,7 @@ impl Deciding<'_> {
             let text = "the metrics do not tell how long requests take; whether they are in time is unknown";
             self.say(ReasonCode::SloUnmeasurable, text, &[]);
         }
-        if let Some(demand) = observed.demand.and_then(|reading| reading.fresh(FRESH)) {
+        if let Some(demand) = observed.demand.and_then(|reading| reading.fresh(self.fresh())) {
             self.state.known_at = Some(self.now);
             let age = demand.age().as_secs_f64();
             let text = format!("demand {:.1} req/s, {age:.0} s old", demand.value());
@@ -49,10 +52,16 @@ impl Deciding<'_> {
         None
     }
 
+    /// How old a reading may be.
+    fn fresh(&self) -> Duration {
+        FRESH.max(self.inputs.observed.every.min(EVERY_MAX) * FRESH_READINGS)
+    }
+
     fn concurrency(&mut self) -> Option<Load> {
         let per_replica = f64::from(self.inputs.policy.capacity.concurrency?);
-        let in_flight = self.inputs.observed.in_flight?.fresh(FRESH)?.value();
-        let queued = self.inputs.observed.queued.and_then(|q| q.fresh(FRESH)).map_or(0.0, |q| q.value());
+        let fresh = self.fresh();
+        let in_flight = self.inputs.observed.in_flight?.fresh(fresh)?.value();
+        let queued = self.inputs.observed.queued.and_then(|q| q.fresh(fresh)).map_or(0.0, |q| q.value());
         let requests = in_flight + queued;
         let text = format!("demand unknown; {requests:.0} requests in flight or waiting");
         self.say(ReasonCode::DemandFromConcurrency, text, &[("requests", requests)]);

@@ -146,6 +146,7 @@ impl Rival {
                 let (ended, missed) = (Some(outcome.ended()), Some(outcome.missed));
                 let flow = Some(Flow {
                     window,
+                    age: Duration::ZERO,
                     arrivals,
                     completed: outcome.completed,
                     ended,

@@ -103,6 +103,7 @@ impl Tidegate {
         let share = window.as_secs_f64() / figures.window.as_secs_f64();
         (share > 0.0).then(|| Flow {
             window,
+            age: Duration::ZERO,
             arrivals: figures.arrivals * share,
             completed: figures.completed * share,
             ended: Some(figures.ended() * share),

@@ -107,7 +107,8 @@ impl Controller {
     }
 }
 
-type Told = BTreeMap<WorkloadId, BTreeMap<Signal, f64>>;
+/// What is known of a workload: its signals, and what each pod has in flight.
+type Told = BTreeMap<WorkloadId, (BTreeMap<Signal, f64>, BTreeMap<String, f64>)>;
 
 /// An agent of a node, as far as its controller can tell: it sends digests, with the values that a test sets.
 #[derive(Debug)]
@@ -138,8 +139,20 @@ impl Agent {
     /// # Panics
     /// When `id` is none.
     pub fn tell(&self, id: &str, values: &[(Signal, f64)]) {
+        self.change(id, |known| known.0 = values.iter().copied().collect());
+    }
+
+    /// From now on, these pods have so much in flight.
+    ///
+    /// # Panics
+    /// When `id` is none.
+    pub fn tell_pods(&self, id: &str, pods: BTreeMap<String, f64>) {
+        self.change(id, |known| known.1 = pods);
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut (BTreeMap<Signal, f64>, BTreeMap<String, f64>))) {
         let id = id.parse().expect("the id is valid");
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id, values.iter().copied().collect());
+        change(self.told.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
     }
 }
 
@@ -177,11 +190,12 @@ fn now() -> Timestamp {
 
 fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    let part = |values: &BTreeMap<Signal, f64>| Part {
+    let part = |(values, pods): &(BTreeMap<Signal, f64>, BTreeMap<String, f64>)| Part {
         answered: 1,
         targets: 1,
         readings: values.iter().map(|(signal, value)| (*signal, (*value, Duration::ZERO))).collect(),
+        in_flight: pods.clone(),
     };
-    let workloads = told.iter().map(|(id, values)| (id.clone(), part(values))).collect();
+    let workloads = told.iter().map(|(id, known)| (id.clone(), part(known))).collect();
     v1::Digest::from(&Parts { node: node.to_owned(), sequence, at: now(), workloads })
 }

@@ -54,6 +54,17 @@ impl Prometheus {
         Self::start_in(dir, targets, rules, &[]).await
     }
 
+    /// Starts one that scrapes `targets` so often.
+    ///
+    /// # Panics
+    /// When it is not ready in time.
+    pub async fn scraping(targets: &[String], every: Duration) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let interval = format!("scrape_interval: {}s", every.as_secs());
+        let text = configuration(targets, &[]).replace("scrape_interval: 1s", &interval);
+        Self::start_with(dir, &text, &[]).await
+    }
+
     /// Starts one that scrapes `targets` every second, in protobuf, and keeps native histograms beside classic ones.
     ///
     /// # Panics

@@ -20,17 +20,18 @@ use crate::objects::{deploy, object, wait_for_ready};
 const SOON: Duration = Duration::from_secs(60);
 /// Some rounds of the loop in which nothing may happen; bounded by the loop's own counter, not by this.
 const ROUNDS: u64 = 8;
-const CHAT: &str = "default/deployment/chat";
+pub(crate) const CHAT: &str = "default/deployment/chat";
 
-struct Scene {
-    control_plane: ControlPlane,
-    client: Client,
+/// A cluster with something to scale in it.
+pub(crate) struct Scene {
+    pub(crate) control_plane: ControlPlane,
+    pub(crate) client: Client,
     _kwok: Kwok,
 }
 
 impl Scene {
     /// A cluster with one node, a Deployment `chat` of one ready pod, and Tidegate's kinds.
-    async fn set() -> Self {
+    pub(crate) async fn set() -> Self {
         let options = Options { hpa_sync: Duration::from_secs(1), ..Options::default() };
         let control_plane = ControlPlane::start(&options).await;
         let kwok = Kwok::start(&control_plane, &[FakeNode::with_cpus("node-a", 64)], Duration::ZERO).await;
@@ -41,12 +42,16 @@ impl Scene {
         Self { control_plane, client, _kwok: kwok }
     }
 
-    async fn controller(&self, identity: &str) -> Controller {
-        Controller::start(&self.control_plane.kubeconfig(), identity, &[]).await
+    pub(crate) async fn controller(&self, identity: &str) -> Controller {
+        self.controller_with(identity, &[]).await
+    }
+
+    pub(crate) async fn controller_with(&self, identity: &str, arguments: &[&str]) -> Controller {
+        Controller::start(&self.control_plane.kubeconfig(), identity, arguments).await
     }
 
     /// A policy on `chat` with a hint of ten requests a second and replica.
-    async fn policy(&self, mode: &str, more: Value) {
+    pub(crate) async fn policy(&self, mode: &str, more: Value) {
         let mut spec = json!({
             "target": { "kind": "Deployment", "name": "chat" },
             "mode": mode,
@@ -64,16 +69,16 @@ impl Scene {
         policies.create(&PostParams::default(), &object(manifest)).await.expect("the policy is right");
     }
 
-    async fn set_mode(&self, mode: &str) {
+    pub(crate) async fn set_mode(&self, mode: &str) {
         let patch = Patch::Merge(json!({ "spec": { "mode": mode } }));
         self.policies().patch("chat", &PatchParams::default(), &patch).await.expect("it is there");
     }
 
-    fn policies(&self) -> Api<ServingPolicy> {
+    pub(crate) fn policies(&self) -> Api<ServingPolicy> {
         Api::default_namespaced(self.client.clone())
     }
 
-    async fn size(&self) -> i32 {
+    pub(crate) async fn size(&self) -> i32 {
         let deployments = Api::<Deployment>::default_namespaced(self.client.clone());
         deployments
             .get("chat")
@@ -85,12 +90,12 @@ impl Scene {
     }
 
     /// Waits for a size.
-    async fn sized(&self, what: &str, right: impl Fn(i32) -> bool) -> i32 {
+    pub(crate) async fn sized(&self, what: &str, right: impl Fn(i32) -> bool) -> i32 {
         waiting::until(what, SOON, async || Some(self.size().await).filter(|size| right(*size))).await
     }
 
     /// Waits for a condition of the policy; gives its message.
-    async fn condition(&self, kind: &str, status: &str, reason: &str) -> String {
+    pub(crate) async fn condition(&self, kind: &str, status: &str, reason: &str) -> String {
         let what = format!("the condition {kind}={status} ({reason})");
         waiting::until(&what, SOON, async || {
             let policy = self.policies().get("chat").await.ok()?;
@@ -101,7 +106,7 @@ impl Scene {
         .await
     }
 
-    async fn autoscaler(&self, min: i32, max: i32) {
+    pub(crate) async fn autoscaler(&self, min: i32, max: i32) {
         let autoscaler = object::<HorizontalPodAutoscaler>(json!({
             "metadata": { "name": "chat" },
             "spec": {
@@ -112,7 +117,7 @@ impl Scene {
         self.autoscalers().create(&PostParams::default(), &autoscaler).await.expect("it is right");
     }
 
-    fn autoscalers(&self) -> Api<HorizontalPodAutoscaler> {
+    pub(crate) fn autoscalers(&self) -> Api<HorizontalPodAutoscaler> {
         Api::default_namespaced(self.client.clone())
     }
 
@@ -120,7 +125,7 @@ impl Scene {
         self.autoscalers().get("chat").await.expect("it is there").spec.min_replicas
     }
 
-    async fn floored(&self, what: &str, right: impl Fn(Option<i32>) -> bool) -> Option<i32> {
+    pub(crate) async fn floored(&self, what: &str, right: impl Fn(Option<i32>) -> bool) -> Option<i32> {
         waiting::until(what, SOON, async || Some(self.floor().await).filter(|floor| right(*floor))).await
     }
 
@@ -152,7 +157,7 @@ pub(crate) async fn install(client: &Client) {
 }
 
 /// What an agent tells under such a load.
-fn load(requests_per_second: f64) -> [(Signal, f64); 4] {
+pub(crate) fn load(requests_per_second: f64) -> [(Signal, f64); 4] {
     [
         (Signal::RequestsPerSecond, requests_per_second),
         (Signal::CompletionsPerSecond, requests_per_second),
@@ -163,7 +168,7 @@ fn load(requests_per_second: f64) -> [(Signal, f64); 4] {
 }
 
 /// The value of a metric's series with these labels.
-async fn metric(controller: &Controller, metric: Metric, labels: &str) -> Option<f64> {
+pub(crate) async fn metric(controller: &Controller, metric: Metric, labels: &str) -> Option<f64> {
     let name = metric.family().name;
     let series = if labels.is_empty() { name.to_owned() } else { format!("{name}{{{labels}}}") };
     let page = controller.metrics().await;

@@ -3,10 +3,13 @@
 //! One program for all of it: linking several of them takes longer than running them. Elsewhere: pods that really run.
 
 mod admission;
+mod adoption;
 mod autoscaler;
 mod control_plane;
 mod controller;
 mod custom_resources;
 mod helm;
 mod objects;
+mod prometheus;
 mod simulated_nodes;
+mod targets;

@@ -43,6 +43,8 @@ pub struct WorkloadScrape {
     pub select: BTreeMap<String, String>,
     /// The workload's objective; with it, misses are told.
     pub objective: Option<Objective>,
+    /// Whether the controller wants to know what each pod has in flight.
+    pub tells_pods: bool,
 }
 
 /// What is configured.

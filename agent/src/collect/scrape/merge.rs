@@ -86,6 +86,13 @@ impl Merged {
     }
 }
 
+/// Requests that one target serves, as its own page says.
+pub(super) fn in_flight(target: &Parts) -> Option<f64> {
+    let told = target.parts.get(&Signal::InFlight).map(|part| values(Signal::InFlight, part));
+    let value = told?.into_iter().find_map(|(signal, value)| value.filter(|_| signal == Signal::InFlight));
+    value.filter(|value| is_sound(Signal::InFlight, *value))
+}
+
 /// Whether a value can be true: exporters have told negative queues and shares above 1.
 fn is_sound(signal: Signal, value: f64) -> bool {
     let most = if signal.unit() == Unit::Ratio { 1.0 + 1e-6 } else { f64::MAX };

@@ -42,9 +42,19 @@ app.kubernetes.io/component: {{ .part }}
 - apiGroups: [tidegate.io]
   resources: [servingpolicies/status, trainingpolicies/status]
   verbs: [patch]
+# Patched: the annotation by which those with the least in flight go first.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
+{{- if .Values.controller.checkpointExec }}
+# Checkpoints of training jobs by a command or a signal.
+- apiGroups: [""]
+  resources: [pods/exec]
+  verbs: [get, create]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
 # Their floors are raised, and given back.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
