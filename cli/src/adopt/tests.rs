@@ -1,3 +1,5 @@
+//! Autoscalers as they come, and the policies that they become; no cluster.
+
 use super::*;
 
 fn wish() -> Wish {

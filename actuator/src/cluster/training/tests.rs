@@ -1,3 +1,5 @@
+//! Courses of a resize on a job that is made of numbers: who asks for checkpoints answers as told.
+
 use std::cell::Cell;
 
 use super::*;
