@@ -26,7 +26,7 @@ struct Bench {
     about: &'static str,
 }
 
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 10] = [
     Bench {
         name: "forecast",
         package: "tidegate-predictor",
@@ -90,6 +90,14 @@ const BENCHES: [Bench; 9] = [
         binary: true,
         servers: &[],
         about: "missed objectives and replica-hours over days of the demo; arguments: days, seeds",
+    },
+    Bench {
+        name: "cluster",
+        package: "tidegate-tests",
+        example: "cluster",
+        binary: true,
+        servers: &["kubernetes"],
+        about: "round, memory, CPU and API requests of the controller; arguments: workloads, seconds",
     },
     Bench {
         name: "outage",

@@ -1,0 +1,210 @@
+//! What `tidegate controller` takes at thousands of workloads on a real API server: time of a round, memory, CPU, and requests to the
+//! API server at rest.
+//!
+//! `cargo xtask bench cluster [WORKLOADS] [SECONDS]`
+
+#![expect(clippy::print_stdout, reason = "its output is its purpose")]
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tidegate_actuator::crds::{ServingPolicy, definitions};
+use tidegate_core::{Metric, Signal};
+use tidegate_tests::servers::kubernetes::{ControlPlane, Options};
+use tidegate_tests::servers::{Agent, Controller};
+use tidegate_tests::waiting;
+
+/// Requests to the API server at once, while the scene is set.
+const AT_ONCE: usize = 64;
+/// Pods of a workload.
+const PODS: usize = 2;
+/// Workloads that one agent tells of; a digest has room for 2,000.
+const PER_NODE: usize = 1000;
+/// Every workload must be decided by then.
+const DECIDED_MAX: Duration = Duration::from_secs(600);
+/// What happens at a start is over.
+const SETTLED: Duration = Duration::from_secs(60);
+
+const GROUP: &str = "bench.tidegate.io";
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |usual: usize| arguments.next().map_or(usual, |text| text.parse().expect("a number"));
+    let (workloads, seconds) = (number(5000), number(120));
+    let control_plane = ControlPlane::start(&Options::default()).await;
+    let client = control_plane.client();
+    let begun = now();
+    set(&client, workloads).await;
+    println!("{workloads} workloads of {PODS} pods made in {:.0} s", begun.elapsed().as_secs_f64());
+    let before = requests_over(&client, Duration::from_secs(60)).await;
+
+    let begun = now();
+    let controller = Controller::start(&control_plane.kubeconfig(), "bench", &[]).await;
+    let nodes = workloads.div_ceil(PER_NODE);
+    let agents: Vec<_> =
+        (0..nodes).map(|n| Agent::start(controller.digests(), &format!("node-{n}"))).collect();
+    for w in 0..workloads {
+        agents[w / PER_NODE].tell(&format!("default/server/{}", name(w)), &load(w));
+    }
+    waiting::until("every workload to be decided", DECIDED_MAX, async || {
+        let all = controller.get("/api/v1/workloads").await?;
+        let known = all.as_array()?.iter().filter(|one| one["demand"][0]["value"].is_number());
+        (known.count() == workloads).then_some(())
+    })
+    .await;
+    println!("all decided {:.0} s after the start", begun.elapsed().as_secs_f64());
+    tokio::time::sleep(SETTLED).await;
+
+    let cpu = figure(&controller, "process_cpu_seconds_total").await;
+    let asked = requests(&client).await;
+    let begun = now();
+    let mut rounds = Vec::new();
+    for _ in 0..seconds {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rounds.push(figure(&controller, Metric::DecisionSeconds.family().name).await);
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let cpu = (figure(&controller, "process_cpu_seconds_total").await - cpu) / took;
+    let asked = (requests(&client).await - asked) * 60.0 / took;
+    rounds.sort_by(f64::total_cmp);
+    let (median, slow) = (rounds[rounds.len() / 2], rounds[rounds.len() * 99 / 100]);
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    let many = workloads as f64;
+    println!(
+        "a round: p50 {:.0} ms, p99 {:.0} ms: {:.0} workloads a second",
+        median * 1e3,
+        slow * 1e3,
+        many / median
+    );
+    println!("CPU: {cpu:.2} cores, with the page of metrics read once a second");
+    let resident = figure(&controller, "process_resident_memory_bytes").await / f64::from(1 << 20);
+    println!("resident memory: {resident:.0} MiB, {:.0} KiB a workload", resident * 1024.0 / many);
+    println!("requests to the API server: {asked:.0} a minute, {before:.0} without the controller");
+}
+
+#[expect(clippy::disallowed_methods, reason = "this measures")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn name(workload: usize) -> String {
+    format!("server-{workload:05}")
+}
+
+/// Between one and ten requests a second; each replica carries ten.
+fn load(workload: usize) -> [(Signal, f64); 4] {
+    #[expect(clippy::cast_precision_loss, reason = "below ten")]
+    let rate = 1.0 + (workload % 10) as f64;
+    [
+        (Signal::RequestsPerSecond, rate),
+        (Signal::CompletionsPerSecond, rate),
+        (Signal::InFlight, rate * 0.4),
+        (Signal::Queued, 0.0),
+    ]
+}
+
+fn object<K: DeserializeOwned>(manifest: Value) -> K {
+    serde_json::from_value(manifest).expect("the manifest has the right types")
+}
+
+/// Nodes, a kind with `scale` that nobody else controls, its objects, their pods and policies.
+async fn set(client: &Client, workloads: usize) {
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    let servers: CustomResourceDefinition = object(json!({
+        "metadata": { "name": format!("servers.{GROUP}") },
+        "spec": {
+            "group": GROUP, "scope": "Namespaced",
+            "names": { "kind": "Server", "plural": "servers", "singular": "server" },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": { "scale": { "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas" } },
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
+    }));
+    for definition in definitions().into_iter().chain([servers]) {
+        let name = definition.name_any();
+        let params = PatchParams::apply("bench").force();
+        crds.patch(&name, &params, &Patch::Apply(&definition)).await.expect("the definition is right");
+        waiting::until(&format!("{name} to be served"), DECIDED_MAX, async || {
+            let conditions = crds.get(&name).await.ok()?.status?.conditions?;
+            conditions.iter().any(|c| c.type_ == "Established" && c.status == "True").then_some(())
+        })
+        .await;
+    }
+    let nodes = Api::<Node>::all(client.clone());
+    for n in 0..workloads.div_ceil(PER_NODE) {
+        let node = object(json!({ "metadata": { "name": format!("node-{n}") } }));
+        nodes.create(&PostParams::default(), &node).await.expect("the node is right");
+    }
+    futures::stream::iter(0..workloads)
+        .for_each_concurrent(AT_ONCE, |workload| async move { one(client, workload).await })
+        .await;
+}
+
+async fn one(client: &Client, workload: usize) {
+    let (name, params) = (name(workload), PostParams::default());
+    let gvk = GroupVersionKind::gvk(GROUP, "v1", "Server");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "servers");
+    let servers: Api<DynamicObject> = Api::default_namespaced_with(client.clone(), &resource);
+    let server = json!({
+        "apiVersion": format!("{GROUP}/v1"), "kind": "Server", "metadata": { "name": name },
+        "spec": { "replicas": PODS, "selector": { "matchLabels": { "app": name } } },
+    });
+    servers.create(&params, &object(server)).await.expect("the object is right");
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    for n in 0..PODS {
+        // Gated: no scheduler looks at it.
+        let pod = json!({
+            "metadata": { "name": format!("{name}-{n}"), "labels": { "app": name } },
+            "spec": { "schedulingGates": [{ "name": "bench.tidegate.io/none" }], "containers": [{ "name": "c", "image": "c" }] },
+        });
+        pods.create(&params, &object(pod)).await.expect("the pod is right");
+        let ready = json!({ "status": { "phase": "Running", "conditions": [
+            { "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+        ] } });
+        let patch = Patch::Strategic(ready);
+        let patched = pods.patch_status(&format!("{name}-{n}"), &PatchParams::default(), &patch).await;
+        patched.expect("the status is right");
+    }
+    let policies = Api::<ServingPolicy>::default_namespaced(client.clone());
+    let policy = json!({
+        "apiVersion": "tidegate.io/v1alpha1", "kind": "ServingPolicy", "metadata": { "name": name },
+        "spec": {
+            "target": { "apiVersion": format!("{GROUP}/v1"), "kind": "Server", "name": name },
+            "mode": "active", "replicas": { "min": PODS, "max": 8 },
+            "slo": { "latency": "2s", "target": 0.99 },
+            "capacity": { "requestsPerSecond": 10.0, "concurrency": 4 },
+        },
+    });
+    policies.create(&params, &object(policy)).await.expect("the policy is right");
+}
+
+/// Requests that the API server has answered so far.
+async fn requests(client: &Client) -> f64 {
+    let page = client.request_text(http::Request::get("/metrics").body(Vec::new()).expect("a request"));
+    let page = page.await.expect("the API server has a page of metrics");
+    let lines = page.lines().filter(|line| line.starts_with("apiserver_request_total{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Requests a minute, over a while.
+async fn requests_over(client: &Client, span: Duration) -> f64 {
+    let before = requests(client).await;
+    tokio::time::sleep(span).await;
+    (requests(client).await - before) * 60.0 / span.as_secs_f64()
+}
+
+/// A metric without labels.
+async fn figure(controller: &Controller, name: &str) -> f64 {
+    let page = controller.metrics().await;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} on the page"))
+}
