@@ -103,6 +103,17 @@ pub struct Idle {
     pub held_by: Option<String>,
 }
 
+/// A policy whose spec cannot be read, as where a definition of another version let it in. It has no workload.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// Which.
+    pub key: PolicyKey,
+    /// Changes with the spec.
+    pub generation: i64,
+    /// What is wrong with it.
+    pub text: Arc<str>,
+}
+
 /// What one round saw, decided and did.
 #[derive(Debug, Default)]
 pub struct ClusterRound {
@@ -112,6 +123,8 @@ pub struct ClusterRound {
     pub parts: BTreeMap<WorkloadId, Part>,
     /// Policies that have no workload of their own.
     pub idle: Vec<Idle>,
+    /// Policies that cannot be read.
+    pub unreadable: Vec<Unreadable>,
     /// Workloads whose policy is gone.
     pub gone: Vec<WorkloadId>,
     /// Resizes of training jobs that ended.
@@ -221,7 +234,7 @@ impl Cluster {
         if !self.is_synced() {
             return round;
         }
-        (round.idle, round.gone) = self.follow_policies(now, leads);
+        self.follow_policies(now, leads, &mut round);
         self.follow_pools();
         let seen = self.observe(now, leads);
         let mut planned = BTreeMap::new();
@@ -262,11 +275,8 @@ impl Cluster {
     }
 
     /// Takes in policies that are new, changed or gone.
-    fn follow_policies(&mut self, now: Timestamp, leads: bool) -> (Vec<Idle>, Vec<WorkloadId>) {
-        let mut intents: Vec<Intent> = Vec::new();
-        intents.extend(self.tables.serving.look().all().map(|((ns, name), f)| Intent::serving(ns, name, f)));
-        intents
-            .extend(self.tables.training.look().all().map(|((ns, name), f)| Intent::training(ns, name, f)));
+    fn follow_policies(&mut self, now: Timestamp, leads: bool, round: &mut ClusterRound) {
+        let (mut intents, unreadable) = self.intents();
         // The elder first; of two made in the same second, the one whose name comes first.
         intents.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
         let mut held: BTreeMap<WorkloadId, PolicyKey> = BTreeMap::new();
@@ -296,7 +306,29 @@ impl Cluster {
                 fleet.remove(id);
             }
         }
-        (idle, gone)
+        (round.idle, round.unreadable, round.gone) = (idle, unreadable, gone);
+    }
+
+    /// What all policies ask for, and those that cannot be read.
+    fn intents(&self) -> (Vec<Intent>, Vec<Unreadable>) {
+        let (mut intents, mut unreadable) = (Vec::new(), Vec::new());
+        let mut cannot = |serving, (namespace, name): &(String, String), generation, text: &Arc<str>| {
+            let key = PolicyKey { serving, namespace: namespace.clone(), name: name.clone() };
+            unreadable.push(Unreadable { key, generation, text: Arc::clone(text) });
+        };
+        for (key, facts) in self.tables.serving.look().all() {
+            match &facts.spec {
+                Ok(spec) => intents.push(Intent::serving(&key.0, &key.1, facts, spec)),
+                Err(text) => cannot(true, key, facts.generation, text),
+            }
+        }
+        for (key, facts) in self.tables.training.look().all() {
+            match &facts.spec {
+                Ok(spec) => intents.push(Intent::training(&key.0, &key.1, facts, spec)),
+                Err(text) => cannot(false, key, facts.generation, text),
+            }
+        }
+        (intents, unreadable)
     }
 
     /// Makes or changes the mind of one workload.
@@ -333,7 +365,8 @@ impl Cluster {
         let pools = self.tables.pools.look();
         let nodes = self.tables.nodes.look();
         for (name, (fleet, _)) in &mut self.fleets {
-            let spec = name.as_ref().and_then(|name| pools.get("", name)).map(|facts| &facts.spec);
+            let known = name.as_ref().and_then(|name| pools.get("", name));
+            let spec = known.and_then(|facts| facts.spec.as_ref().ok());
             fleet.set_slots(spec.map(|spec| slots(spec, nodes.all().map(|(_, node)| node))));
         }
     }

@@ -76,8 +76,12 @@ pub struct Intent {
 impl Intent {
     /// Of a ServingPolicy.
     #[must_use]
-    pub fn serving(namespace: &str, name: &str, facts: &PolicyFacts<ServingPolicySpec>) -> Self {
-        let spec = &facts.spec;
+    pub fn serving(
+        namespace: &str,
+        name: &str,
+        facts: &PolicyFacts<ServingPolicySpec>,
+        spec: &ServingPolicySpec,
+    ) -> Self {
         let policy = Policy::Serving(spec.policy.clone());
         Self {
             via: spec.act.via,
@@ -94,8 +98,12 @@ impl Intent {
 
     /// Of a TrainingPolicy.
     #[must_use]
-    pub fn training(namespace: &str, name: &str, facts: &PolicyFacts<TrainingPolicySpec>) -> Self {
-        let spec = &facts.spec;
+    pub fn training(
+        namespace: &str,
+        name: &str,
+        facts: &PolicyFacts<TrainingPolicySpec>,
+        spec: &TrainingPolicySpec,
+    ) -> Self {
         let policy = Policy::Training(spec.policy.clone());
         Self {
             via: Via::Scale,

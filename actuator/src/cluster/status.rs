@@ -10,7 +10,7 @@ use tidegate_core::{CapacitySource, Mode, Policy, ReasonCode, Signal, Timestamp}
 use super::apply::RefusedCause;
 use super::entry::{Intent, PolicyKey};
 use super::way::{AutoscalerKind, Conflict, Way};
-use super::{Idle, Missing, Part};
+use super::{Idle, Missing, Part, Unreadable};
 use crate::crds::{
     ConditionReason, DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, ReplicaStatus,
     ServingPolicyStatus, SloStatus, TrainingPolicyStatus, Via, set_condition, status_time,
@@ -152,7 +152,20 @@ pub fn of_idle(idle: &Idle, before: &[Condition], now: Timestamp) -> Status {
             if problems.is_empty() { "there are too many policies".to_owned() } else { problems.join("; ") };
         set(ConditionReason::Invalid, false, &text);
     }
-    if idle.intent.key.serving {
+    of_conditions(idle.intent.key.serving, generation, conditions)
+}
+
+/// The status of a policy that cannot be read.
+#[must_use]
+pub fn of_unreadable(policy: &Unreadable, before: &[Condition], now: Timestamp) -> Status {
+    let (mut conditions, generation) = (before.to_vec(), Some(policy.generation));
+    let text = format!("the spec cannot be read: {}", policy.text);
+    set_condition(&mut conditions, ConditionReason::Invalid, Some(false), &text, generation, now);
+    of_conditions(policy.key.serving, generation, conditions)
+}
+
+fn of_conditions(serving: bool, generation: Option<i64>, conditions: Vec<Condition>) -> Status {
+    if serving {
         Status::Serving(ServingPolicyStatus {
             observed_generation: generation,
             conditions,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::DynamicObject;
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use tidegate_core::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -41,12 +42,19 @@ pub struct PolicyFacts<S> {
     pub paused_until: Option<Timestamp>,
     /// What its status keeps for the next leader.
     pub kept: Kept,
-    /// The spec.
-    pub spec: Arc<S>,
+    /// The spec; or why it cannot be read, as where a definition of another version let it in.
+    pub spec: Result<Arc<S>, Arc<str>>,
 }
 
 impl<S: Clone> PolicyFacts<S> {
-    fn of<K: ResourceExt>(object: &K, spec: &S, kept: Kept) -> Option<Self> {
+    fn of<K: ResourceExt>(object: &DeserializeGuard<K>, read: impl FnOnce(&K) -> (&S, Kept)) -> Option<Self> {
+        let (spec, kept) = match &object.0 {
+            Ok(policy) => {
+                let (spec, kept) = read(policy);
+                (Ok(Arc::new(spec.clone())), kept)
+            }
+            Err(invalid) => (Err(invalid.error.as_str().into()), Kept::default()),
+        };
         let meta = object.meta();
         if meta.deletion_timestamp.is_some() {
             return None;
@@ -58,7 +66,7 @@ impl<S: Clone> PolicyFacts<S> {
             created: meta.creation_timestamp.as_ref().map(timestamp)?,
             paused_until: paused.and_then(|until| until.parse().ok()),
             kept,
-            spec: Arc::new(spec.clone()),
+            spec,
         })
     }
 }
@@ -89,16 +97,20 @@ impl Tables {
         let tables = Self::default();
         for namespace in scope.parts() {
             let api = Namespaced { client, namespace, stop };
-            api.follow(&tables.serving, |policy: &ServingPolicy| {
-                let size_before = policy.status.as_ref().and_then(|status| status.size_before);
-                PolicyFacts::of(policy, &policy.spec, Kept { size_before, resize: None })
+            api.follow(&tables.serving, |policy: &DeserializeGuard<ServingPolicy>| {
+                PolicyFacts::of(policy, |policy| {
+                    let size_before = policy.status.as_ref().and_then(|status| status.size_before);
+                    (&policy.spec, Kept { size_before, resize: None })
+                })
             });
-            api.follow(&tables.training, |policy: &TrainingPolicy| {
-                let kept = policy
-                    .status
-                    .as_ref()
-                    .map(|status| Kept { size_before: status.size_before, resize: status.resize.clone() });
-                PolicyFacts::of(policy, &policy.spec, kept.unwrap_or_default())
+            api.follow(&tables.training, |policy: &DeserializeGuard<TrainingPolicy>| {
+                PolicyFacts::of(policy, |policy| {
+                    let kept = policy.status.as_ref().map(|status| Kept {
+                        size_before: status.size_before,
+                        resize: status.resize.clone(),
+                    });
+                    (&policy.spec, kept.unwrap_or_default())
+                })
             });
             api.follow(&tables.pods, PodFacts::of);
             api.follow(&tables.hpas, AutoscalerFacts::of_hpa as fn(&HorizontalPodAutoscaler) -> _);
@@ -116,7 +128,8 @@ impl Tables {
                 stop.clone(),
             ));
         }
-        let pools = |pool: &GpuPool| PolicyFacts::of(pool, &pool.spec, Kept::default());
+        let pools =
+            |pool: &DeserializeGuard<GpuPool>| PolicyFacts::of(pool, |pool| (&pool.spec, Kept::default()));
         let pooled = follow(Api::all(client.clone()), (), None, tables.pools.clone(), pools, stop.clone());
         tokio::spawn(pooled);
         let nodes: Api<Node> = Api::all(client.clone());

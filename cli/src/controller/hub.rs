@@ -115,8 +115,9 @@ impl Hub {
             let facts: &tidegate_actuator::cluster::tables::PolicyFacts<
                 tidegate_actuator::crds::ServingPolicySpec,
             > = facts;
-            let asked = facts.spec.demand.as_ref()?.prometheus.as_ref()?;
-            let id = facts.spec.target.id(namespace).ok()?;
+            let spec = facts.spec.as_ref().ok()?;
+            let asked = spec.demand.as_ref()?.prometheus.as_ref()?;
+            let id = spec.target.id(namespace).ok()?;
             let scale = asked.unit.per_second(1.0);
             Some((id, Question { url: asked.url.clone(), query: asked.query.clone(), scale }))
         };
@@ -198,7 +199,8 @@ fn workload_settings(id: &WorkloadId, cluster: &Cluster) -> Option<v1::WorkloadS
     };
     let serving = cluster.tables().serving.look();
     let facts = serving.get(&intent.key.namespace, &intent.key.name);
-    let rules = facts.and_then(|facts| facts.spec.demand.as_ref()).map(|demand| demand.signals.as_slice());
+    let spec = facts.and_then(|facts| facts.spec.as_ref().ok());
+    let rules = spec.and_then(|spec| spec.demand.as_ref()).map(|demand| demand.signals.as_slice());
     Some(v1::WorkloadSettings {
         id: id.to_string(),
         latency_limit_seconds: Some(policy.slo.latency.get().as_secs_f64()),

@@ -139,6 +139,10 @@ impl Hand {
             let before = self.book.conditions(&key).map(<[_]>::to_vec).unwrap_or_default();
             statuses.push((key, status::of_idle(idle, &before, round.at)));
         }
+        for policy in &round.unreadable {
+            let before = self.book.conditions(&policy.key).map(<[_]>::to_vec).unwrap_or_default();
+            statuses.push((policy.key.clone(), status::of_unreadable(policy, &before, round.at)));
+        }
         if !round.gone.is_empty() {
             let policies = Hub::policies(cluster);
             self.book.retain(|key| policies.contains(key));

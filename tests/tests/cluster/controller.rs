@@ -395,3 +395,40 @@ async fn a_digest_of_a_node_that_is_none_is_refused_and_counted() {
     .await;
     assert_eq!(metric(&controller, Metric::DigestsReceived, "").await, None);
 }
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_is_told_and_holds_up_no_other() {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    let scene = Scene::set().await;
+    // A definition of another version, which lets in what this one would refuse.
+    let crds = Api::<CustomResourceDefinition>::all(scene.client.clone());
+    let name = "servingpolicies.tidegate.io";
+    let mut definition = crds.get(name).await.unwrap();
+    let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    definition.spec.versions[0].schema = Some(object(json!({ "openAPIV3Schema": anything })));
+    crds.replace(name, &PostParams::default(), &definition).await.unwrap();
+    let resource = kube::api::ApiResource::erase::<ServingPolicy>(&());
+    let policies: Api<kube::api::DynamicObject> =
+        Api::default_namespaced_with(scene.client.clone(), &resource);
+    let odd = json!({
+        "apiVersion": "tidegate.io/v1alpha1", "kind": "ServingPolicy", "metadata": { "name": "odd" },
+        "spec": { "target": "the big one", "slo": "fast" },
+    });
+    waiting::until("the looser definition to be served", SOON, async || {
+        policies.create(&PostParams::default(), &object(odd.clone())).await.ok()
+    })
+    .await;
+    let controller = scene.controller("one").await;
+    let agent = Agent::start(controller.digests(), "node-a");
+    agent.tell(CHAT, &load(45.0));
+    scene.policy("active", json!({})).await;
+    scene.sized("a size by the policy that is right", |size| size >= 5).await;
+    waiting::until("the other to be told what is wrong", SOON, async || {
+        let odd = policies.get("odd").await.ok()?;
+        let conditions = odd.data.pointer("/status/conditions")?.as_array()?.clone();
+        let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready")?;
+        let message = ready["message"].as_str()?;
+        (ready["reason"] == "Invalid" && message.contains("cannot be read")).then_some(())
+    })
+    .await;
+}
