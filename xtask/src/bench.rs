@@ -26,7 +26,7 @@ struct Bench {
     about: &'static str,
 }
 
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 11] = [
     Bench {
         name: "forecast",
         package: "tidegate-predictor",
@@ -90,6 +90,14 @@ const BENCHES: [Bench; 10] = [
         binary: true,
         servers: &[],
         about: "missed objectives and replica-hours over days of the demo; arguments: days, seeds",
+    },
+    Bench {
+        name: "agent",
+        package: "tidegate-tests",
+        example: "agent",
+        binary: true,
+        servers: &["kubernetes"],
+        about: "memory, CPU and /metrics latency of the agent with many pods and eight GPUs; arguments: pods, seconds",
     },
     Bench {
         name: "cluster",
