@@ -23,6 +23,7 @@ impl Service {
         let model = dir.path().join("model.bin");
         learn::train_to(&model, 3).unwrap();
         let args = ServeArgs {
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
             port: 0,
             model,
             service_time,

@@ -1,7 +1,7 @@
 //! A listener on loopback with a bound on its connections: one too many waits in the kernel's backlog until another ends.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,9 +22,9 @@ pub(crate) struct Bounded {
 }
 
 impl Bounded {
-    /// Listens on 127.0.0.1 only; port 0 takes a free one.
-    pub(crate) async fn bind(port: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    /// Listens on this address; port 0 takes a free one.
+    pub(crate) async fn bind(address: IpAddr, port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, port)).await?;
         Ok(Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
     }
 

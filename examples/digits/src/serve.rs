@@ -7,7 +7,7 @@ mod gate;
 mod service;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,10 @@ pub use self::service::PREDICT;
 /// Options of `digits-serve`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
-    /// Port on 127.0.0.1; 0 takes a free one
+    /// Address to listen on; in a pod, the pod's: 0.0.0.0
+    #[arg(long, default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
+    pub address: IpAddr,
+    /// Port; 0 takes a free one
     #[arg(long)]
     pub port: u16,
     /// Model file, made by `digits-train --once --out FILE`
@@ -59,10 +62,10 @@ pub enum ServeError {
     #[error("failed to load the model")]
     Model(#[source] FileError),
     /// The port could not be listened on.
-    #[error("failed to listen on 127.0.0.1:{port}")]
+    #[error("failed to listen on {addr}")]
     Listen {
-        /// The port.
-        port: u16,
+        /// Where.
+        addr: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
@@ -103,8 +106,9 @@ impl Server {
     pub async fn bind(args: ServeArgs, log: Log) -> Result<Self, ServeError> {
         let started = Instant::now();
         let saved = Saved::read(&args.model).map_err(ServeError::Model)?;
-        let failed = |source| ServeError::Listen { port: args.port, source };
-        let listener = Bounded::bind(args.port).await.map_err(failed)?;
+        let wanted = SocketAddr::new(args.address, args.port);
+        let failed = |source| ServeError::Listen { addr: wanted, source };
+        let listener = Bounded::bind(args.address, args.port).await.map_err(failed)?;
         let addr = listener.addr().map_err(failed)?;
         let faults = Faults::new(args.faults.as_deref());
         let service = Arc::new(Service::new(&args, saved, addr.port(), faults.clone(), log.clone()));

@@ -12,7 +12,7 @@ mod status;
 mod wire;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,7 +187,7 @@ impl Worker {
         let dir = args.dir.clone().ok_or(TrainError::Missing("--dir DIR without --once"))?;
         std::fs::create_dir_all(&dir).map_err(|source| TrainError::Directory { dir: dir.clone(), source })?;
         let failed = |source| TrainError::Listen { port, source };
-        let listener = Bounded::bind(port).await.map_err(failed)?;
+        let listener = Bounded::bind(Ipv4Addr::LOCALHOST.into(), port).await.map_err(failed)?;
         let addr = listener.addr().map_err(failed)?;
         log.info("started").with(field::ADDRESS, addr.to_string()).write();
         Ok(Self { args, dir, listener, addr, log, started })

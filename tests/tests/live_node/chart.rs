@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_secs(120);
 const RUNTIME_PACKAGES: [&str; 3] = ["ca-certificates", "libc6", "libgcc-s1"];
 const NAMESPACE: &str = "tidegate";
 
-fn object<K: DeserializeOwned>(manifest: Value) -> K {
+pub(crate) fn object<K: DeserializeOwned>(manifest: Value) -> K {
     serde_json::from_value(manifest).expect("the manifest has the right types")
 }
 
@@ -41,10 +41,16 @@ fn images(node: &LiveNode) {
     node.import(&images, "idle");
 }
 
-struct Ports {
+pub(crate) struct Ports {
     api: u16,
     digests: u16,
     metrics: u16,
+}
+
+impl Ports {
+    pub(crate) fn free() -> Self {
+        Self { api: free_port(), digests: free_port(), metrics: free_port() }
+    }
 }
 
 /// Installs the chart for a node without a network for pods: all in the node's.
@@ -99,7 +105,7 @@ fn logs() -> String {
     text
 }
 
-async fn wait<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn wait<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
     match waiting::within(SOON, probe).await {
         Some(value) => value,
         None => panic!("waited in vain for {what}{}", logs()),
@@ -142,19 +148,24 @@ async fn controllers_page(client: &Client, port: u16) -> Option<String> {
     answer.text().await.ok()
 }
 
+/// Images, kinds and the chart; ready.
+pub(crate) async fn installed(control_plane: &ControlPlane, node: &LiveNode, client: &Client, ports: &Ports) {
+    images(node);
+    teach(client).await;
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
+    namespaces.create(&PostParams::default(), &namespace).await.expect("it is new");
+    install(control_plane, ports);
+    ready(client).await;
+}
+
 #[tokio::test]
 async fn the_chart_runs_with_its_own_identities_and_the_kubelet_runs_what_the_controller_asks_for() {
     let control_plane = ControlPlane::start(&Options::default()).await;
     let node = LiveNode::start(&control_plane).await;
-    images(&node);
     let client = control_plane.client();
-    teach(&client).await;
-    let namespaces = Api::<Namespace>::all(client.clone());
-    let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
-    namespaces.create(&PostParams::default(), &namespace).await.expect("it is new");
-    let ports = Ports { api: free_port(), digests: free_port(), metrics: free_port() };
-    install(&control_plane, &ports);
-    ready(&client).await;
+    let ports = Ports::free();
+    installed(&control_plane, &node, &client, &ports).await;
 
     // By its own token, over TLS, the agent tells the controller.
     wait("digests", async || {

@@ -2,3 +2,4 @@
 
 mod chart;
 mod node;
+mod serving;

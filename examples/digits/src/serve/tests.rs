@@ -21,6 +21,7 @@ impl Running {
         let model = dir.path().join("model.bin");
         Saved { model: Model::untrained(1), steps: 5 }.write(&model).unwrap();
         let mut args = ServeArgs {
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
             port: 0,
             model,
             service_time: Duration::from_millis(20),
@@ -176,6 +177,7 @@ async fn faults_hide_the_metrics_slow_the_service_and_end_the_process() {
 async fn a_wrong_model_or_a_taken_port_is_an_error() {
     let running = Running::start(|_| {}).await;
     let args = |model: PathBuf, port| ServeArgs {
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
         port,
         model,
         service_time: Duration::ZERO,

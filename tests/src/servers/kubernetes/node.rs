@@ -1,5 +1,5 @@
 //! A real node: containerd and the kubelet, as root on this machine. Pods on it are real processes with real cgroups, logs and devices.
-//! They use the network of the host: there is no service network.
+//! There is no service network: pods are asked at their own addresses, which the machine reaches, or use the network of the host.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -194,8 +194,15 @@ fn start_containerd(dir: &Path) -> Program {
     write_filled(&config, include_str!("node/containerd.toml"), dir, &BTreeMap::new());
     let networks = dir.join("cni");
     fs::create_dir(&networks).expect("the directory is writable");
-    let loopback = r#"{ "cniVersion": "1.0.0", "name": "loopback", "plugins": [{ "type": "loopback" }] }"#;
-    fs::write(networks.join("10-loopback.conflist"), loopback).expect("the directory is writable");
+    // Each pod is linked to the machine by a pair of its own: the machine and its pods reach each other, and nobody else.
+    let ranges = serde_json::json!([[{ "subnet": "10.231.0.0/24" }]]);
+    let addresses = serde_json::json!({
+        "type": "host-local", "dataDir": dir.join("cni-addresses"), "ranges": ranges, "routes": [{ "dst": "0.0.0.0/0" }],
+    });
+    let network = serde_json::json!({
+        "cniVersion": "1.0.0", "name": "pods", "plugins": [{ "type": "ptp", "ipam": addresses }],
+    });
+    fs::write(networks.join("10-pods.conflist"), network.to_string()).expect("the directory is writable");
     let bin = directory("containerd", SUITE).join("bin");
     let mut command = Command::new(bin.join("containerd"));
     command.arg("--config").arg(&config).args(["--log-level", "warn"]);

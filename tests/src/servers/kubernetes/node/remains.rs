@@ -1,4 +1,4 @@
-//! What a node leaves on the machine outside its directory: mounts, cgroups, logs. When it is dropped, they are gone.
+//! What a node leaves on the machine outside its directory: mounts, cgroups, logs, networks. When it is dropped, they are gone.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,10 +12,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const LOGS: &str = "/var/log/pods";
-/// Directories of the machine in which the kubelet writes, wherever its own lies: what came into them is taken away.
-const SHARED: [&str; 2] = [LOGS, "/var/log/containers"];
+/// Directories of the machine in which the kubelet and containerd write, wherever their own lie: what came into them is taken away.
+/// With a pod's network namespace goes its link to the machine.
+const SHARED: [&str; 3] = [LOGS, "/var/log/containers", "/run/netns"];
 /// The same, but others may write there, too: they are taken away only if they were not there at all.
-const OURS_IF_NEW: [&str; 4] = ["/var/lib/kubelet", "/var/lib/cni", "/run/containerd", "/run/netns"];
+const OURS_IF_NEW: [&str; 3] = ["/var/lib/kubelet", "/var/lib/cni", "/run/containerd"];
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// The kubelet's root of the cgroups of pods.
 const PODS: &str = "kubepods";
@@ -58,7 +59,10 @@ impl Drop for Remains {
         unmount_below(&self.dir);
         for (path, before) in &self.before {
             let path = Path::new(path);
-            added(path, before.as_ref()).iter().for_each(|added| remove(added));
+            for added in added(path, before.as_ref()) {
+                unmount_below(&added);
+                remove(&added);
+            }
             if before.is_none() {
                 fs::remove_dir(path).ok();
             }
