@@ -4,11 +4,13 @@
 //! thread stops reading, and the files are the buffer. The checkpoint advances only over acknowledged lines, and ids are
 //! made from the lines' places, so that lines are sent at least once and stored once.
 //!
-//! Not here: redaction, multi-line joining, container runtimes' framing and a buffer on disk.
+//! What container runtimes frame is taken apart and put together per container and stream. Not here: redaction, multi-line joining and a
+//! buffer on disk.
 
 mod book;
 mod claim;
 mod classify;
+mod cri;
 mod dead_letter;
 mod discover;
 pub mod elasticsearch;
@@ -60,6 +62,7 @@ use self::ship::Shipper;
 use self::sink::Sink;
 use self::tail::{Records, Tailer};
 use crate::clock::{self, Moment};
+use crate::collect::pods::PodTable;
 
 /// Steps of the tailer that may wait for the shipper, of about a megabyte each.
 const STEPS_WAITING: usize = 2;
@@ -75,6 +78,8 @@ pub struct LogConfig {
     pub host: String,
     /// What is tailed; may change at run time.
     pub sources: watch::Receiver<Vec<LogSource>>,
+    /// The node's pods, by which the lines of containers are named; `None` where there are none.
+    pub pods: Option<watch::Receiver<PodTable>>,
     /// Where lines go.
     pub sink: SinkConfig,
     /// Folder of the checkpoint and the dead letters; made when it is not there. One pipeline at a time may use it.
@@ -190,7 +195,7 @@ fn start<S: Sink>(
     };
     let (entries, shipped) = mpsc::channel(STEPS_WAITING);
     let (stop, stopped) = blocking::channel();
-    let tailer = Tailer::new(&config.host, config.tail, config.sources, records.clone());
+    let tailer = Tailer::new(&config.host, config.tail, config.sources, config.pods, records.clone());
     let thread = thread::Builder::new()
         .name("log-tail".to_owned())
         .spawn(move || follow(tailer, &entries, &stopped))

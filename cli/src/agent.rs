@@ -1,5 +1,7 @@
 //! `tidegate agent`: the collectors of one node, what they say on `/metrics`, and the stream to the controller.
 
+mod pod_logs;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let handle = start(&args, &node, &registry, discovery.clone(), inbox.clone()).await;
     let (latest, board) = (handle.latest_values(), handle.status_board());
     let gpus = gpus::page(&gpu(&args), &handle, &node);
+    let logs = pod_logs::start(&args.logs, &args.root, &node, handle.pods())?;
     let page = Arc::new(Page {
         exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR)
             .with_gpus(gpus)
@@ -68,6 +71,7 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         output::say(&format!("metrics may be pushed to {url}"))?;
     }
     let receiving = ports.map(|ports| ports.serve(&registry, &stop));
+    let logs = logs.map(|logs| logs.tell(&registry));
     let (stopping, stopped) = watch::channel(false);
     let telling = args.controller.clone().map(|url| {
         let options = DigestOptions {
@@ -91,6 +95,9 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         receiving.await.context("the OTLP receiver panicked")??;
     }
     push::end(pushing).await?;
+    if let Some(logs) = logs {
+        logs.end().await?;
+    }
     let agent = page.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(agent) = agent {
         agent.shutdown().await;

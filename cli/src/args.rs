@@ -1,5 +1,6 @@
 //! The command line: what can be said, and its help.
 
+mod pod_logs;
 mod push;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ pub(crate) use steer::{AdoptArgs, RestoreArgs, SteerArgs, TopArgs, Which};
 
 use crate::backtest::BacktestArgs;
 use crate::load::LoadArgs;
+pub(crate) use pod_logs::PodLogArgs;
 pub(crate) use push::PushArgs;
 
 /// Watches machines that run ML workloads, forecasts the load of each model, and resizes it before the load arrives.
@@ -280,6 +282,8 @@ pub(crate) struct AgentArgs {
     pub(crate) otlp_http: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) push: PushArgs,
+    #[command(flatten)]
+    pub(crate) logs: PodLogArgs,
     /// Directory for what is kept only as long as it runs.
     #[arg(long, value_name = "DIR", default_value = "/tmp")]
     pub(crate) scratch: PathBuf,

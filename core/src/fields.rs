@@ -84,6 +84,14 @@ fields! {
     ClientAddress, "client.address", Keyword, "Address of the client.";
     TrainingStep, "training.step", Long, "Training step that the line reports.";
     TrainingLoss, "training.loss", Double, "Loss that the line reports.";
+    Stream, "log.iostream", Keyword, "What a container wrote the line to: stdout or stderr.";
+    KubernetesNamespace, "kubernetes.namespace", Keyword, "Namespace of the pod that wrote the line.";
+    KubernetesPod, "kubernetes.pod.name", Keyword, "Name of the pod.";
+    KubernetesPodUid, "kubernetes.pod.uid", Keyword, "Uid of the pod.";
+    KubernetesContainer, "kubernetes.container.name", Keyword, "Name of the container in its pod.";
+    KubernetesRestarts, "kubernetes.container.restart_count", Long, "How often the container had been started again when it wrote the line.";
+    KubernetesNode, "kubernetes.node.name", Keyword, "Node that the pod ran on.";
+    KubernetesLabels, "kubernetes.labels", Object, "Labels of the pod; dots in their names are underscores.";
     Labels, "labels", Object, "Further fields of the line, as text; bounded in number and length.";
 }
 

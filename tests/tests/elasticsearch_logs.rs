@@ -38,6 +38,7 @@ fn start(sources: &watch::Sender<Vec<LogSource>>, sink: ElasticsearchConfig, dir
     let config = LogConfig {
         host: "node-a".to_owned(),
         sources: sources.subscribe(),
+        pods: None,
         sink: SinkConfig::Elasticsearch(sink),
         state_dir: dir.join("state"),
         tail: TailLimits::default(),

@@ -2,7 +2,7 @@
 //!
 //! A file's offset advances only over lines that are acknowledged without a gap, so that a crash repeats lines and never skips one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,9 @@ pub(crate) struct Page {
     pub(crate) offset: u64,
     /// The last acknowledged line, to be found again at its place.
     pub(crate) last: Option<LastLine>,
+    /// Of a container's file: what rotation had put behind the name of the newest one before it, when it was first seen.
+    #[serde(default)]
+    pub(crate) newest: Option<String>,
 }
 
 /// A line, by where it is and what it was.
@@ -59,7 +62,8 @@ pub(crate) struct Pending {
     pub(crate) end: u64,
     /// When it was read, on the steady clock.
     pub(crate) read_at: Duration,
-    pub(crate) done: bool,
+    /// The sink has it; then, the last line in this file of the record that it is part of.
+    pub(crate) done: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -137,6 +141,11 @@ impl Book {
         Self { _claim: Some(claim), ..self }
     }
 
+    /// The folder that it is kept in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
     /// Every page, as acknowledged so far.
     pub(crate) fn pages(&self) -> Vec<Page> {
         self.lock().by_life.values().map(|track| track.page.clone()).collect()
@@ -173,13 +182,22 @@ impl Book {
         Mark { life: key, sequence }
     }
 
-    /// Notes that the sink has these lines for good, in whatever order they come.
-    pub(crate) fn acknowledge(&self, marks: impl IntoIterator<Item = Mark>) {
+    /// Notes that the sink has these records for good, in whatever order they come; each with the marks of its pieces.
+    pub(crate) fn acknowledge<M: AsRef<[Mark]>>(&self, records: impl IntoIterator<Item = M>) {
         let mut tracks = self.lock();
-        for mark in marks {
-            let Some(track) = tracks.by_life.get_mut(&mark.life) else { continue };
-            if track.acknowledge(mark.sequence) {
-                tracks.by_life.remove(&mark.life);
+        let mut lives = BTreeSet::new();
+        for record in records {
+            for mark in record.as_ref() {
+                let of_life = record.as_ref().iter().filter(|other| other.life == mark.life);
+                let last = of_life.map(|other| other.sequence).max().unwrap_or(mark.sequence);
+                let Some(track) = tracks.by_life.get_mut(&mark.life) else { continue };
+                track.done(mark.sequence, last);
+                lives.insert(mark.life);
+            }
+        }
+        for life in lives {
+            if tracks.by_life.get_mut(&life).is_some_and(Track::advance) {
+                tracks.by_life.remove(&life);
             }
             tracks.dirty = true;
         }
@@ -231,13 +249,27 @@ impl Track {
         Self { page, pending: VecDeque::new(), first: 0, closed: false }
     }
 
-    /// Marks one line done, moves the offset over all done lines at the front, and says whether the life is over.
-    fn acknowledge(&mut self, sequence: u64) -> bool {
+    /// Marks one line done, which is part of a record that goes as far as line `last`.
+    fn done(&mut self, sequence: u64, last: u64) {
         let index = sequence.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         if let Some(pending) = index.and_then(|index| self.pending.get_mut(index)) {
-            pending.done = true;
+            pending.done = Some(last);
         }
-        while let Some(pending) = self.pending.pop_front_if(|pending| pending.done) {
+    }
+
+    /// Moves the offset over all done lines at the front, but not into the middle of a record: read from there, the rest of it would
+    /// be another one. Says whether the life is over.
+    fn advance(&mut self) -> bool {
+        let (mut whole, mut until) = (0, self.first);
+        for (sequence, pending) in (self.first..).zip(&self.pending) {
+            let Some(last) = pending.done else { break };
+            until = until.max(last);
+            if sequence >= until {
+                whole = sequence + 1 - self.first;
+            }
+        }
+        for _ in 0..whole {
+            let Some(pending) = self.pending.pop_front() else { break };
             self.first += 1;
             self.page.offset = pending.end;
             self.page.last = Some(pending.line);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidegate_core::WorkloadId;
+use tidegate_core::{Label, Metric, WorkloadId};
+
+use crate::export::Registry;
 
 /// The counts of one pipeline since its start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,11 +38,37 @@ impl LogStats {
         self.read.values().sum()
     }
 
+    /// Shows the counts on `/metrics`.
+    pub fn tell(&self, registry: &Registry) {
+        let sink = (Label::Sink, self.sink);
+        for (workload, lines) in &self.read {
+            let name = workload.as_ref().map_or("none", |id| id.as_str());
+            registry.counter(Metric::LogLinesRead, &[(Label::Workload, name)]).raise_to(number(*lines));
+        }
+        registry.counter(Metric::LogLinesShipped, &[sink]).raise_to(number(self.shipped));
+        for (cause, lines) in &self.dead_lettered {
+            let labels = [sink, (Label::Cause, *cause)];
+            registry.counter(Metric::LogLinesDeadLettered, &labels).raise_to(number(*lines));
+        }
+        for (cause, times) in &self.retries {
+            let labels = [sink, (Label::Cause, *cause)];
+            registry.counter(Metric::LogShipRetries, &labels).raise_to(number(*times));
+        }
+        registry.gauge(Metric::LogLinesBuffered, &[sink]).set(Some(number(self.buffered)));
+        let lag = self.lag.map_or(0.0, |lag| lag.as_secs_f64());
+        registry.gauge(Metric::LogShipLagSeconds, &[sink]).set(Some(lag));
+    }
+
     /// All lines refused for good.
     #[must_use]
     pub fn dead_lettered_total(&self) -> u64 {
         self.dead_lettered.values().sum()
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 are out of reach")]
+const fn number(count: u64) -> f64 {
+    count as f64
 }
 
 /// The counts, while they change.

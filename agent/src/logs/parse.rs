@@ -95,7 +95,7 @@ pub(crate) fn parse(bytes: &[u8], format: LogFormat) -> Parsed {
         LogFormat::Json => json::parse(&text),
         LogFormat::Logfmt => logfmt::parse(&text),
         LogFormat::Access => access::parse(&text),
-        LogFormat::Auto => detect(&text),
+        LogFormat::Auto | LogFormat::Cri => detect(&text),
     }
     .unwrap_or_else(|| raw(&text, format));
     if matches!(text, Cow::Owned(_)) {

@@ -8,9 +8,13 @@ use tidegate_core::{Field, Timestamp, WorkloadId};
 
 use super::book::Mark;
 use super::classify::{LogClass, classify};
+use super::cri::{Run, Stream};
 use super::identity::EventId;
 use super::parse::{LogFlag, LogLevel, Parsed};
+use crate::collect::pods::Pod;
 
+/// Most labels of a pod in a record: each may become a field of the index.
+const POD_LABELS_MAX: usize = 32;
 /// Longest text kept of a recent line, in bytes: what a person reads of it on a page.
 const SHOWN_BYTES_MAX: usize = 2048;
 
@@ -21,6 +25,39 @@ pub(crate) struct Origin {
     pub(crate) workload: Option<WorkloadId>,
     pub(crate) replica: Option<String>,
     pub(crate) path: String,
+    /// For a container's output: which one's.
+    pub(crate) container: Option<Container>,
+}
+
+/// Which container wrote a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    pub(crate) run: Arc<Run>,
+    /// Its pod's uid, as the API has it.
+    pub(crate) pod_uid: Box<str>,
+    /// Its pod's labels; nothing while the pod is not known.
+    pub(crate) labels: Option<Vec<(String, String)>>,
+}
+
+impl Container {
+    /// As its files' path says.
+    pub(crate) fn of(run: Run) -> Self {
+        Self { pod_uid: run.uid.clone(), run: Arc::new(run), labels: None }
+    }
+
+    /// The same with what is known of its pod.
+    pub(crate) fn known(&self, pod: &Pod) -> Self {
+        let label = |(name, value): (&String, &String)| (name.replace('.', "_"), value.clone());
+        let labels = pod.labels.iter().take(POD_LABELS_MAX).map(label).collect();
+        Self { run: Arc::clone(&self.run), pod_uid: pod.uid.as_str().into(), labels: Some(labels) }
+    }
+}
+
+/// What the framing of a container's runtime says of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Framing {
+    pub(crate) at: Timestamp,
+    pub(crate) stream: Stream,
 }
 
 /// A line on its way to the sink.
@@ -29,8 +66,8 @@ pub(crate) struct Entry {
     pub(crate) id: EventId,
     /// The record as one line of JSON.
     pub(crate) document: String,
-    /// Where to acknowledge it.
-    pub(crate) mark: Mark,
+    /// Where to acknowledge it: in more than one place where it was cut into pieces.
+    pub(crate) marks: Vec<Mark>,
     /// Whether an earlier run of the agent may have sent it already.
     pub(crate) resumed: bool,
 }
@@ -74,8 +111,8 @@ fn shown(parsed: &Parsed, class: Option<LogClass>) -> String {
 pub(crate) fn record(
     mut parsed: Parsed,
     origin: &Origin,
-    id: EventId,
-    offset: u64,
+    (id, offset): (EventId, u64),
+    framing: Option<Framing>,
     read_at: Timestamp,
 ) -> (String, LogLine) {
     let class = classify(&mut parsed);
@@ -85,7 +122,7 @@ pub(crate) fn record(
         parsed.level = Some(LogLevel::Error);
     }
     let line = LogLine {
-        at: parsed.at.unwrap_or(read_at),
+        at: parsed.at.or(framing.map(|framing| framing.at)).unwrap_or(read_at),
         workload: origin.workload.clone(),
         replica: origin.replica.clone(),
         level: parsed.level,
@@ -93,10 +130,16 @@ pub(crate) fn record(
         text: shown(&parsed, class),
         id: id.to_string(),
     };
-    (document(parsed, origin, &line, offset), line)
+    (document(parsed, origin, &line, offset, framing), line)
 }
 
-fn document(parsed: Parsed, origin: &Origin, line: &LogLine, offset: u64) -> String {
+fn document(
+    parsed: Parsed,
+    origin: &Origin,
+    line: &LogLine,
+    offset: u64,
+    framing: Option<Framing>,
+) -> String {
     let mut fields = Map::new();
     let mut put = |field: Field, value: Option<Value>| {
         if let Some(value) = value {
@@ -124,6 +167,16 @@ fn document(parsed: Parsed, origin: &Origin, line: &LogLine, offset: u64) -> Str
     put(Field::TrainingStep, parsed.step.map(Value::from));
     put(Field::TrainingLoss, parsed.loss.map(Value::from));
     put(Field::Labels, labels(parsed.labels));
+    put(Field::Stream, framing.map(|framing| framing.stream.as_str().into()));
+    if let Some(Container { run, pod_uid, labels: pod_labels }) = &origin.container {
+        put(Field::KubernetesNamespace, Some((&*run.namespace).into()));
+        put(Field::KubernetesPod, Some((&*run.pod).into()));
+        put(Field::KubernetesPodUid, Some((&**pod_uid).into()));
+        put(Field::KubernetesContainer, Some((&*run.container).into()));
+        put(Field::KubernetesRestarts, Some(run.restart.into()));
+        put(Field::KubernetesNode, Some(origin.host.as_ref().into()));
+        put(Field::KubernetesLabels, pod_labels.clone().and_then(labels));
+    }
     serde_json::to_string(&fields).expect("a map with text keys is JSON")
 }
 
@@ -150,10 +203,11 @@ mod tests {
             workload: Some(WorkloadId::local("chat").unwrap()),
             replica: Some("chat-0".to_owned()),
             path: "/logs/chat-0.log".to_owned(),
+            container: None,
         };
         let id = Namer::new("node-a", life.key()).id(7, line.as_bytes());
         let parsed = parse(line.as_bytes(), LogFormat::Auto);
-        let (text, shown) = record(parsed, &origin, id, 7, Timestamp::from_secs(1_769_846_400));
+        let (text, shown) = record(parsed, &origin, (id, 7), None, Timestamp::from_secs(1_769_846_400));
         (serde_json::from_str(&text).unwrap(), shown)
     }
 

@@ -143,7 +143,7 @@ impl<S: Sink> Shipper<S> {
         let (mut stored, mut refused, mut again) = (Vec::new(), Vec::new(), Vec::new());
         for (entry, outcome) in part.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Stored => stored.push(entry.mark),
+                Outcome::Stored => stored.push(entry.marks),
                 Outcome::Refused { cause, reason } => refused.push((entry, cause.as_str(), reason)),
                 Outcome::Again(cause) => {
                     self.ledger.retried(cause.as_str(), 1);
@@ -177,7 +177,7 @@ impl<S: Sink> Shipper<S> {
         for (_, cause, _) in &letters {
             self.ledger.dead_lettered(cause, 1);
         }
-        self.book.acknowledge(letters.iter().map(|(entry, ..)| entry.mark));
+        self.book.acknowledge(letters.iter().map(|(entry, ..)| &*entry.marks));
         Ok(())
     }
 

@@ -20,6 +20,8 @@ pub enum LogFormat {
     Access,
     /// Not parsed, and not expected to be.
     Raw,
+    /// Framed by a container runtime (CRI), in the folders of the kubelet; what the containers wrote is looked at as with `Auto`.
+    Cri,
 }
 
 /// Files of one workload, or of one replica of it.

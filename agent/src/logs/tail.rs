@@ -3,6 +3,7 @@
 //! Blocking and without a clock: a thread of the pipeline calls [`Tailer::step`] with the time. A file is known by its
 //! inode and by what it starts with; it stays open until it is read to its end, so that its inode cannot be reused before.
 
+mod containers;
 mod copies;
 mod file;
 
@@ -17,16 +18,18 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use self::file::{Progress, Purpose, Tailed};
-use super::book::{Book, LastLine, Page, Pending};
+use super::book::{Book, LastLine, Mark, Page, Pending};
+use super::cri::{Joiner, Run};
 use super::discover::{Found, neighbours, scan};
 use super::identity::{Inode, Life, born_ns};
 use super::ledger::Ledger;
 use super::lines::RawLine;
 use super::parse::{LogFlag, parse};
 use super::recent::Recent;
-use super::record::{Entry, Origin, record};
+use super::record::{Container, Entry, Origin, record};
 use super::source::{LogFormat, LogSource};
 use crate::clock::Moment;
+use crate::collect::pods::PodTable;
 
 /// Bytes of lines that one step gives at most, give or take a file's turn: bounds what is parsed and not yet handed on.
 const STEP_BYTES: usize = 1024 * 1024;
@@ -72,7 +75,10 @@ pub(crate) struct Tailer {
     host: Arc<str>,
     limits: TailLimits,
     sources: watch::Receiver<Vec<LogSource>>,
+    /// The node's pods, to name what containers write.
+    pods: Option<watch::Receiver<PodTable>>,
     records: Records,
+    joiner: Joiner,
     files: BTreeMap<Inode, Tailed>,
     /// Files that are copies of tailed ones, with size and change time as of the comparison.
     parked: BTreeMap<Inode, (u64, Option<SystemTime>)>,
@@ -91,13 +97,16 @@ impl Tailer {
         host: &str,
         limits: TailLimits,
         sources: watch::Receiver<Vec<LogSource>>,
+        pods: Option<watch::Receiver<PodTable>>,
         records: Records,
     ) -> Self {
         Self {
             host: host.into(),
             limits,
             sources,
+            pods,
             records,
+            joiner: Joiner::default(),
             files: BTreeMap::new(),
             parked: BTreeMap::new(),
             ended: VecDeque::new(),
@@ -126,6 +135,8 @@ impl Tailer {
                 break;
             }
         }
+        let overdue = self.joiner.overdue(now.steady);
+        step.entries.extend(overdue.into_iter().filter_map(|half| self.records.joined(half, now)));
         self.save_new_lives();
         step
     }
@@ -155,7 +166,8 @@ impl Tailer {
 
     /// Reads one piece of one file; gives the bytes of the lines in it.
     fn advance(&mut self, inode: Inode, now: Moment, step: &mut Step) -> usize {
-        let Some(tailed) = self.files.get_mut(&inode) else { return 0 };
+        let may_wait = self.files.get(&inode).is_none_or(|tailed| self.must_wait(tailed, now));
+        let Some(tailed) = self.files.get_mut(&inode).filter(|_| !may_wait) else { return 0 };
         let mut lines = Vec::new();
         let progress = tailed.read(now.at, &mut self.buffer, &mut lines).unwrap_or_else(|error| {
             self.records.ledger.failed("read");
@@ -163,6 +175,7 @@ impl Tailer {
             Progress::Idle
         });
         let bytes = lines.iter().map(|line| line.bytes.len()).sum();
+        tailed.drained = progress == Progress::Idle;
         match progress {
             Progress::Grew { full } => {
                 tailed.idle_since = None;
@@ -171,7 +184,7 @@ impl Tailer {
             Progress::Truncated => step.more = true,
             Progress::Idle => {}
         }
-        self.records.take(tailed, lines, now, &mut step.entries);
+        self.records.take(tailed, lines, now, &mut self.joiner, &mut step.entries);
         match progress {
             Progress::Grew { .. } => {}
             Progress::Truncated => self.truncated(inode, now, step),
@@ -242,7 +255,8 @@ impl Tailer {
     /// Ends a life: what was read of its last line is all there will be of it.
     fn end(&mut self, tailed: &mut Tailed, now: Moment, step: &mut Step) {
         let rest = tailed.splitter.finish();
-        self.records.take(tailed, rest.into_iter().collect(), now, &mut step.entries);
+        let rest = rest.into_iter().collect();
+        self.records.take(tailed, rest, now, &mut self.joiner, &mut step.entries);
         self.records.book.close(tailed.key);
         self.remember_ended(tailed.life.clone());
         self.unsaved = true;
@@ -281,23 +295,39 @@ mod rescan;
 
 impl Records {
     /// Parses lines, notes them as read, and makes entries of them.
-    fn take(&self, tailed: &Tailed, lines: Vec<RawLine>, now: Moment, entries: &mut Vec<Entry>) {
+    fn take(
+        &self,
+        tailed: &Tailed,
+        lines: Vec<RawLine>,
+        now: Moment,
+        joiner: &mut Joiner,
+        entries: &mut Vec<Entry>,
+    ) {
         if lines.is_empty() {
             return;
         }
-        let count = lines.len() as u64;
+        let mut count = 0;
         for line in lines {
             let id = tailed.namer.id(line.start, &line.bytes);
+            let known = LastLine { start: line.start, bytes: line.bytes.len(), id };
+            let pending = Pending { line: known, end: line.end, read_at: now.steady, done: None };
+            let mark = self.book.read(tailed.key, pending);
+            let line = match self.unframe(tailed, line, mark, now, joiner) {
+                Ok(entry) => {
+                    entries.extend(entry);
+                    continue;
+                }
+                Err(line) => line,
+            };
             let mut parsed = parse(&line.bytes, tailed.format);
             if line.truncated {
                 parsed.flag(LogFlag::Truncated);
             }
-            let (document, shown) = record(parsed, &tailed.origin, id, line.start, now.at);
-            let known = LastLine { start: line.start, bytes: line.bytes.len(), id };
-            let pending = Pending { line: known, end: line.end, read_at: now.steady, done: false };
-            let mark = self.book.read(tailed.key, pending);
+            let (document, shown) = record(parsed, &tailed.origin, (id, line.start), None, now.at);
             self.recent.keep(shown, now);
-            entries.push(Entry { id, document, mark, resumed: line.start < tailed.resumed_until });
+            let resumed = line.start < tailed.resumed_until;
+            entries.push(Entry { id, document, marks: vec![mark], resumed });
+            count += 1;
         }
         self.ledger.read(tailed.origin.workload.as_ref(), count);
         let (head_bytes, head) = tailed.head();

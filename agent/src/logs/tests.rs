@@ -47,7 +47,8 @@ impl Setup {
         let tail = TailLimits { rescan: Duration::from_millis(50), ..TailLimits::default() };
         let state_dir = self.folder.path().join("state");
         let sources = self.sources.subscribe();
-        let config = LogConfig { host: "node-a".to_owned(), sources, sink, state_dir, tail, ship };
+        let config =
+            LogConfig { host: "node-a".to_owned(), sources, pods: None, sink, state_dir, tail, ship };
         let started = tokio::time::timeout(PATIENCE, async {
             loop {
                 // One that was killed may still be at its last write.

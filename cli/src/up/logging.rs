@@ -39,6 +39,7 @@ pub(super) fn start(
     let config = LogConfig {
         host: host.to_owned(),
         sources: followed,
+        pods: None,
         sink,
         state_dir: settings.data.join("state").join("logs"),
         tail: TailLimits::default(),

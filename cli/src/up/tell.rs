@@ -285,26 +285,9 @@ fn pool_metrics(machine: &Machine, control: &Control) {
 }
 
 fn log_metrics(machine: &Machine) {
-    let Some(stats) = lock(&machine.logs).as_ref().map(|logs| logs.stats()) else { return };
-    let registry = &machine.registry;
-    let sink = (Label::Sink, stats.sink);
-    for (workload, lines) in &stats.read {
-        let name = workload.as_ref().map_or("none", |id| id.as_str());
-        registry.counter(Metric::LogLinesRead, &[(Label::Workload, name)]).raise_to(count(*lines));
+    if let Some(stats) = lock(&machine.logs).as_ref().map(|logs| logs.stats()) {
+        stats.tell(&machine.registry);
     }
-    registry.counter(Metric::LogLinesShipped, &[sink]).raise_to(count(stats.shipped));
-    for (cause, lines) in &stats.dead_lettered {
-        registry
-            .counter(Metric::LogLinesDeadLettered, &[sink, (Label::Cause, cause)])
-            .raise_to(count(*lines));
-    }
-    for (cause, times) in &stats.retries {
-        registry.counter(Metric::LogShipRetries, &[sink, (Label::Cause, cause)]).raise_to(count(*times));
-    }
-    registry.gauge(Metric::LogLinesBuffered, &[sink]).set(Some(count(stats.buffered)));
-    registry
-        .gauge(Metric::LogShipLagSeconds, &[sink])
-        .set(Some(stats.lag.map_or(0.0, |lag| lag.as_secs_f64())));
 }
 
 /// Keeps the list of scrape targets: the ready replicas of workloads that have a metrics page, and addresses given whole.

@@ -10,6 +10,7 @@ mod controller;
 mod custom_resources;
 mod helm;
 mod objects;
+mod pod_logs;
 mod prometheus;
 mod simulated_nodes;
 mod targets;

@@ -12,12 +12,16 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tidegate_actuator::crds::{ServingPolicy, definitions};
-use tidegate_core::{Metric, Signal};
+use tidegate_agent::logs::{
+    LogConfig, LogFormat, LogPipeline, LogSource, NdjsonConfig, ShipLimits, SinkConfig, TailLimits,
+};
+use tidegate_core::{Field, Metric, Signal};
 use tidegate_tests::images::{Images, local};
 use tidegate_tests::repository::root;
 use tidegate_tests::servers::kubernetes::{ControlPlane, LiveNode, Options, pause};
 use tidegate_tests::servers::{binary, free_port, https};
 use tidegate_tests::waiting;
+use tokio::sync::watch;
 
 const SOON: Duration = Duration::from_secs(120);
 /// What the distroless base has, too: glibc, libgcc, certificates; no shell.
@@ -181,6 +185,8 @@ async fn the_chart_runs_with_its_own_identities_and_the_kubelet_runs_what_the_co
     })
     .await;
 
+    logged().await;
+
     let deployment = object::<Deployment>(json!({
         "metadata": { "name": "idle" },
         "spec": {
@@ -218,6 +224,40 @@ async fn the_chart_runs_with_its_own_identities_and_the_kubelet_runs_what_the_co
     .await;
     restored(&client).await;
     uninstalled(&control_plane, &client).await;
+}
+
+/// What the controller writes is found in the kubelet's folder, taken out of its frame and named after its pod.
+async fn logged() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let source = LogSource {
+        paths: vec!["/var/log/pods/*/*/*.log*".into()],
+        format: LogFormat::Cri,
+        ..LogSource::default()
+    };
+    let (_sources, followed) = watch::channel(vec![source]);
+    let shipped = dir.path().join("shipped");
+    let logs = LogPipeline::start(LogConfig {
+        host: "node".into(),
+        sources: followed,
+        pods: None,
+        sink: SinkConfig::Ndjson(NdjsonConfig::new(shipped.clone())),
+        state_dir: dir.path().join("state"),
+        tail: TailLimits::default(),
+        ship: ShipLimits::default(),
+    })
+    .expect("the log path starts");
+    let pod = format!("\"{}\":\"tidegate-controller-0\"", Field::KubernetesPod.name());
+    let stream = format!("\"{}\":\"stderr\"", Field::Stream.name());
+    wait("a line of the controller", async || {
+        let files = fs::read_dir(&shipped).into_iter().flatten().flatten();
+        let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+        let found = texts
+            .into_iter()
+            .any(|text| text.lines().any(|line| line.contains(&pod) && line.contains(&stream)));
+        found.then_some(())
+    })
+    .await;
+    logs.shutdown(SOON).await;
 }
 
 /// The job that gives floors back runs, as its own identity.

@@ -60,6 +60,7 @@ impl Bench {
             head: Print::of(b""),
             offset: 0,
             last: None,
+            newest: None,
         });
         let sink = Scripted { script: Mutex::new(script.into_iter().collect()), ..Scripted::default() };
         let shipper = Shipper {
@@ -81,8 +82,8 @@ impl Bench {
             let mark = self
                 .shipper
                 .book
-                .read(key, Pending { line, end: n + 1, read_at: Duration::ZERO, done: false });
-            Entry { id, document: format!(r#"{{"n":{n}}}"#), mark, resumed: false }
+                .read(key, Pending { line, end: n + 1, read_at: Duration::ZERO, done: None });
+            Entry { id, document: format!(r#"{{"n":{n}}}"#), marks: vec![mark], resumed: false }
         };
         range.map(entry).collect()
     }

@@ -50,6 +50,14 @@ pub(super) struct Tailed {
     pub(super) resumed_until: u64,
     pub(super) offset: u64,
     pub(super) splitter: Splitter,
+    /// Files of the same container that were written before this one, and are read before it.
+    pub(super) after: Vec<Inode>,
+    /// Whether the last look found nothing more in it.
+    pub(super) drained: bool,
+    /// When it was first seen, on the steady clock.
+    pub(super) begun: Duration,
+    /// What rotation had put behind the name of the newest file of its run before it.
+    pub(super) newest: Option<String>,
     head: Vec<u8>,
     recent: Vec<u8>,
     checked: Option<SystemTime>,
@@ -76,6 +84,10 @@ impl Tailed {
             resumed_until: 0,
             offset: 0,
             splitter: Splitter::at(0),
+            after: Vec::new(),
+            drained: false,
+            begun: Duration::ZERO,
+            newest: None,
             head: Vec::new(),
             recent: Vec::new(),
             checked: None,
@@ -118,6 +130,7 @@ impl Tailed {
         tailed.offset = page.offset;
         tailed.splitter = Splitter::at(page.offset);
         tailed.resumed_until = meta.len();
+        tailed.newest.clone_from(&page.newest);
         Ok(Some(tailed))
     }
 
@@ -141,6 +154,7 @@ impl Tailed {
             head: Print::of(&self.head),
             offset: self.offset,
             last: None,
+            newest: self.newest.clone(),
         })
     }
 

@@ -11,8 +11,9 @@ impl Tailer {
         if more {
             self.records.ledger.failed("too_many_files");
         }
-        if !std::mem::replace(&mut self.started, true) {
-            self.resume_all(&sources, &found);
+        let is_first = !std::mem::replace(&mut self.started, true);
+        if is_first {
+            self.resume_all(&sources, &found, now);
         }
         let mut named_before = BTreeSet::new();
         for (inode, tailed) in &mut self.files {
@@ -20,9 +21,14 @@ impl Tailer {
                 named_before.insert(*inode);
             }
         }
-        for file in found {
-            self.place(&sources, file);
+        if !is_first {
+            // Before any of them is known: what is known tells how far a run has been read.
+            found.iter().for_each(|file| self.begin_overtaken(&sources, file));
         }
+        for file in found {
+            self.place(&sources, file, now);
+        }
+        self.settle_containers();
         self.start_grace(&named_before, now);
         self.records.ledger.files(self.files.len());
     }
@@ -38,7 +44,7 @@ impl Tailer {
     }
 
     /// Puts a found file to its tailed one, or starts to tail it.
-    fn place(&mut self, sources: &[LogSource], found: Found) {
+    fn place(&mut self, sources: &[LogSource], found: Found, now: Moment) {
         if let Some(tailed) = self.files.get_mut(&found.inode) {
             tailed.attached = true;
             if tailed.path != found.path {
@@ -56,7 +62,10 @@ impl Tailer {
         }
         let life = self.new_life(found.inode, &file);
         let purpose = self.purpose(sources, Some(found.source), &found.path);
-        self.begin(Tailed::fresh(file, found.path, found.inode, life, purpose));
+        let newest = containers::newest_beside(&found.path, &purpose.origin);
+        let mut tailed = Tailed::fresh(file, found.path, found.inode, life, purpose);
+        (tailed.begun, tailed.newest) = (now.steady, newest);
+        self.begin(tailed);
     }
 
     /// Whether the file is a copy of one that is read already. Compared again only when it changed.
@@ -76,21 +85,23 @@ impl Tailer {
     }
 
     /// Takes up every file of the checkpoint, wherever it is now.
-    fn resume_all(&mut self, sources: &[LogSource], found: &[Found]) {
-        let mut pages = self.records.book.pages();
+    fn resume_all(&mut self, sources: &[LogSource], found: &[Found], now: Moment) {
+        let known = self.records.book.pages();
+        let mut pages = known.clone();
         // Of the lives of one inode, the last is the one that it may still hold.
         pages.sort_by_key(|page| std::cmp::Reverse(page.life.generation));
         pages.retain(|page| !self.resume(sources, page, found));
-        for page in pages {
-            if self.resume_copy(sources, &page) {
-                continue;
-            }
+        pages.retain(|page| !self.resume_copy(sources, page));
+        for page in self.resume_compressed(sources, found, pages, &known) {
             if page.head_bytes > 0 {
                 let (path, offset) = (&page.path, page.offset);
                 tracing::warn!(?path, offset, "a log file is gone; what was not read of it is lost");
             }
             self.records.book.close(page.life.key());
             self.remember_ended(page.life);
+        }
+        for tailed in self.files.values_mut() {
+            tailed.begun = now.steady;
         }
     }
 
@@ -127,27 +138,33 @@ impl Tailer {
         copy.map(|tailed| self.resumed(tailed, page)).is_some()
     }
 
-    fn resumed(&mut self, tailed: Tailed, page: &Page) {
+    pub(super) fn resumed(&mut self, tailed: Tailed, page: &Page) {
         if let Ok(now) = tailed.page() {
             self.records.book.begin(Page { offset: page.offset, last: page.last, ..now });
             self.files.insert(tailed.inode, tailed);
         }
     }
 
-    fn purpose(&self, sources: &[LogSource], source: Option<usize>, path: &Path) -> Purpose {
+    pub(super) fn purpose(&self, sources: &[LogSource], source: Option<usize>, path: &Path) -> Purpose {
         let source = source.and_then(|index| sources.get(index));
+        let format = source.map_or(LogFormat::Auto, |source| source.format);
+        let run = Some(path).filter(|_| format == LogFormat::Cri).and_then(Run::of);
         let origin = Origin {
             host: Arc::clone(&self.host),
             workload: source.and_then(|source| source.workload.clone()),
-            replica: source.and_then(|source| source.replica.clone()),
+            replica: match &run {
+                Some(run) => Some(run.pod.to_string()),
+                None => source.and_then(|source| source.replica.clone()),
+            },
             path: path.to_string_lossy().into_owned(),
+            container: run.map(Container::of),
         };
-        Purpose { origin: Arc::new(origin), format: source.map_or(LogFormat::Auto, |source| source.format) }
+        Purpose { origin: Arc::new(origin), format }
     }
 }
 
 /// The source that named a file which has another name now.
-fn source_of(sources: &[LogSource], path: &Path) -> Option<usize> {
+pub(super) fn source_of(sources: &[LogSource], path: &Path) -> Option<usize> {
     let names = |pattern: &PathBuf| {
         pattern == path
             || pattern

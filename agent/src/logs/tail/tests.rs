@@ -11,15 +11,20 @@ use crate::logs::book::Mark;
 use crate::logs::identity::EventId;
 use crate::logs::record::LogLine;
 
+mod containers;
+
 /// A tailer over a real folder, driven by hand, with all that it ever gave.
 struct Bench {
     folder: tempfile::TempDir,
     sources: watch::Sender<Vec<LogSource>>,
+    pods: Option<watch::Sender<PodTable>>,
     tailer: Option<Tailer>,
     records: Records,
     /// Every line given, by id; the count says how often.
     given: Map<EventId, (String, usize)>,
-    unacknowledged: Vec<Mark>,
+    /// The last document.
+    last: serde_json::Value,
+    unacknowledged: Vec<Vec<Mark>>,
     clock: Moment,
 }
 
@@ -35,9 +40,11 @@ impl Bench {
         let mut bench = Self {
             folder,
             sources,
+            pods: None,
             tailer: None,
             records,
             given: Map::new(),
+            last: serde_json::Value::Null,
             unacknowledged: Vec::new(),
             clock,
         };
@@ -58,7 +65,9 @@ impl Bench {
     fn start(&mut self) {
         self.records = Self::open(&self.folder);
         let limits = TailLimits { rescan: Duration::ZERO, grace: Duration::from_secs(5), files_max: 100 };
-        self.tailer = Some(Tailer::new("host", limits, self.sources.subscribe(), self.records.clone()));
+        let pods = self.pods.as_ref().map(watch::Sender::subscribe);
+        let sources = self.sources.subscribe();
+        self.tailer = Some(Tailer::new("host", limits, sources, pods, self.records.clone()));
         self.unacknowledged.clear();
     }
 
@@ -76,14 +85,16 @@ impl Bench {
             let given = self.given.entry(entry.id).or_insert((text.clone(), 0));
             assert_eq!(given.0, text, "two lines have one id");
             given.1 += 1;
-            self.unacknowledged.push(entry.mark);
+            self.last = document;
+            self.unacknowledged.push(entry.marks.clone());
         }
         step.more || !step.entries.is_empty()
     }
 
     fn drain(&mut self) {
         for _ in 0..1000 {
-            if !self.step() && !self.step() {
+            // Each file may wait for the one before it to be read to its end.
+            if (0..32).all(|_| !self.step()) {
                 return;
             }
         }
@@ -94,8 +105,8 @@ impl Bench {
     fn acknowledge(&mut self, pick: u64, save: bool) {
         let (some, rest): (Vec<_>, Vec<_>) =
             self.unacknowledged.drain(..).enumerate().partition(|(n, _)| (pick >> (n % 61)) & 1 == 1);
-        self.records.book.acknowledge(some.into_iter().rev().map(|(_, mark)| mark));
-        self.unacknowledged = rest.into_iter().map(|(_, mark)| mark).collect();
+        self.records.book.acknowledge(some.into_iter().rev().map(|(_, marks)| marks));
+        self.unacknowledged = rest.into_iter().map(|(_, marks)| marks).collect();
         if save {
             self.records.book.save().unwrap();
         }
