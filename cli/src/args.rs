@@ -1,5 +1,6 @@
 //! The command line: what can be said, and its help.
 
+mod check;
 mod pod_logs;
 mod push;
 
@@ -11,6 +12,7 @@ use tidegate_core::Span;
 
 mod steer;
 
+pub(crate) use self::check::{CheckArgs, CheckClusterArgs, CheckNodeArgs, CheckWhat};
 pub(crate) use steer::{AdoptArgs, RestoreArgs, SteerArgs, TopArgs, Which};
 
 use crate::backtest::BacktestArgs;
@@ -42,12 +44,6 @@ Examples:
   tidegate explain local/process/chat    why it has the size it has
 
 Exit status: 0 done, 1 failed, 64 wrong command line or configuration, 130 interrupted.";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  tidegate check config
-  tidegate check elasticsearch
-  tidegate check elasticsearch --url https://127.0.0.1:9200 --user elastic --password-file password --dry-run";
 
 const STEER_EXAMPLES: &str = "\
 Examples:
@@ -88,8 +84,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Every policy of the cluster in a line.
     Top(TopArgs),
-    /// Check a configuration, or a server that it names.
-    #[command(after_help = CHECK_EXAMPLES)]
+    /// Check a configuration, a server that it names, a cluster, or a node.
+    #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),
     /// Forecast a series from a CSV file.
     Forecast(ForecastArgs),
@@ -343,7 +339,7 @@ pub(crate) struct ControllerArgs {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Secret of the pod's namespace with certificate and key; made, and renewed at a start, where it is not there.
+    /// Secret of the pod's namespace with certificate and key; made where it is not there, and renewed before it ends.
     #[arg(long, value_name = "NAME", conflicts_with = "tls_cert")]
     pub(crate) tls_secret: Option<String>,
     /// Name that the certificate in that Secret is for; may be given again.
@@ -385,45 +381,6 @@ fn speed(text: &str) -> Result<f64, String> {
     let speed: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
     // A day below a minute is shorter than the lead time of anything; above real time makes no sense for a demo.
     if (1.0..=1440.0).contains(&speed) { Ok(speed) } else { Err("expected a number from 1 to 1440".into()) }
-}
-
-/// `tidegate check`.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct CheckArgs {
-    #[command(subcommand)]
-    pub(crate) what: CheckWhat,
-}
-
-/// What to check.
-#[derive(Debug, Subcommand)]
-pub(crate) enum CheckWhat {
-    /// Say everything that is wrong with a configuration.
-    #[command(
-        after_help = "Examples:\n  tidegate check config\n  tidegate check config deploy/tidegate.yaml"
-    )]
-    Config {
-        /// The file; else the usual places.
-        file: Option<PathBuf>,
-    },
-    /// Verify version and privileges; install the index template and the data stream's lifecycle. Changes nothing when all is there.
-    #[command(after_help = CHECK_EXAMPLES)]
-    Elasticsearch {
-        /// Configuration that names the server; else the usual places.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// The server, instead of the configuration's.
-        #[arg(long, value_name = "URL")]
-        url: Option<String>,
-        /// User name.
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
-        /// File with the user's password.
-        #[arg(long, value_name = "FILE")]
-        password_file: Option<PathBuf>,
-        /// Verify only; install nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
 }
 
 /// How results are printed.

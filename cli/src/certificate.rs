@@ -1,8 +1,10 @@
 //! Certificates that Tidegate makes for itself, where nobody gives it any: an authority of its own in a Secret that all replicas of the
 //! controller share, and what agents trust it by in a ConfigMap; or one for a metrics page alone, kept nowhere.
 
+pub(crate) mod renewal;
+
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,13 +20,17 @@ use tidegate_core::Timestamp;
 use crate::api::TlsFiles;
 use crate::clock;
 
-/// A certificate is good for so long, and replaced at a start when less than the second is left.
+/// A certificate is good for so long, and replaced when less than the second is left.
 const GOOD_FOR: Duration = Duration::from_secs(730 * 86_400);
 const REPLACED_BELOW: Duration = Duration::from_secs(90 * 86_400);
 /// Annotation of the Secret: until when its certificate is good.
 const GOOD_UNTIL: &str = "tidegate.io/good-until";
 /// Annotation of the Secret: for which names.
 const NAMES: &str = "tidegate.io/names";
+/// Keys of the Secret, as Kubernetes and cert-manager name them.
+const AUTHORITY: &str = "ca.crt";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
 /// ConfigMap with what agents trust.
 const CA_CONFIG_MAP: &str = "tidegate-ca";
 /// Two replicas that start at once both try to write; one is refused, and reads what the other wrote.
@@ -70,7 +76,7 @@ pub(crate) fn own(names: &[String], dir: &Path) -> anyhow::Result<TlsFiles> {
 }
 
 fn write(dir: &Path, certificate: &str, key: &str) -> anyhow::Result<TlsFiles> {
-    let files = TlsFiles { cert: dir.join("tls.crt"), key: dir.join("tls.key") };
+    let files = TlsFiles { cert: dir.join(CERTIFICATE), key: dir.join(KEY) };
     let put = |path: &Path, text: &str| -> std::io::Result<()> {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -82,42 +88,66 @@ fn write(dir: &Path, certificate: &str, key: &str) -> anyhow::Result<TlsFiles> {
     Ok(files)
 }
 
-/// The certificate in a Secret, made where there is none, none for these names, or one that is about to end; what agents trust it by
-/// is published.
-pub(crate) async fn shared(
-    client: &Client,
-    namespace: &str,
-    secret: &str,
-    names: &[String],
-    dir: &Path,
-) -> anyhow::Result<TlsFiles> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let at = || format!("Secret {namespace}/{secret}");
-    for _ in 0..TRIES {
-        let found = secrets.get_opt(secret).await.with_context(at)?;
-        if let Some([authority, certificate, key]) = found.as_ref().and_then(|found| sound(found, names)) {
-            publish(client, namespace, &authority).await?;
-            return write(dir, &certificate, &key);
+/// The certificate of a Secret, in files.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    /// The files.
+    pub(crate) files: TlsFiles,
+    /// Until when it is good; `None`: it is the user's own.
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// A Secret that all replicas have their certificate from.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    /// Name of the Secret.
+    pub(crate) secret: String,
+    /// What the certificate is to be for.
+    pub(crate) names: Vec<String>,
+    /// Where its files are put.
+    pub(crate) dir: PathBuf,
+}
+
+impl Place {
+    /// The certificate in the Secret, made where there is none, none for these names, or one that is about to end; what agents trust
+    /// it by is published.
+    pub(crate) async fn shared(&self) -> anyhow::Result<Shared> {
+        let Self { client, namespace, secret, names, dir } = self;
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let at = || format!("Secret {namespace}/{secret}");
+        for _ in 0..TRIES {
+            let found = secrets.get_opt(secret).await.with_context(at)?;
+            if let Some(([authority, certificate, key], until)) =
+                found.as_ref().and_then(|found| sound(found, names))
+            {
+                publish(client, namespace, &authority).await?;
+                return Ok(Shared { files: write(dir, &certificate, &key)?, until });
+            }
+            let made = make(names).context("failed to make a certificate")?;
+            let object = object(secret, names, &made, found.as_ref());
+            let written = match found {
+                None => secrets.create(&PostParams::default(), &object).await,
+                Some(_) => secrets.replace(secret, &PostParams::default(), &object).await,
+            };
+            match written {
+                // Read again, so that all replicas go on from the same.
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error).with_context(at),
+            }
         }
-        let made = make(names).context("failed to make a certificate")?;
-        let object = object(secret, names, &made, found.as_ref());
-        let written = match found {
-            None => secrets.create(&PostParams::default(), &object).await,
-            Some(_) => secrets.replace(secret, &PostParams::default(), &object).await,
-        };
-        match written {
-            // Read again, so that all replicas go on from the same.
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(error).with_context(at),
-        }
+        anyhow::bail!("{}: others write it again and again", at())
     }
-    anyhow::bail!("{}: others write it again and again", at())
 }
 
 fn object(name: &str, names: &[String], made: &Made, found: Option<&Secret>) -> Secret {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let annotations = [(GOOD_UNTIL.to_owned(), made.until.to_string()), (NAMES.to_owned(), names.join(","))];
+    // Until every replica serves with the new one, the authority of the one before is trusted beside it.
+    let before = found.and_then(|found| part(found, AUTHORITY)).and_then(|bundle| first(&bundle));
+    let trusted = format!("{}{}", made.authority, before.unwrap_or_default());
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -128,9 +158,9 @@ fn object(name: &str, names: &[String], made: &Made, found: Option<&Secret>) -> 
         type_: Some("kubernetes.io/tls".to_owned()),
         data: Some(
             [
-                ("ca.crt".to_owned(), bytes(&made.authority)),
-                ("tls.crt".to_owned(), bytes(&made.certificate)),
-                ("tls.key".to_owned(), bytes(&made.key)),
+                (AUTHORITY.to_owned(), bytes(&trusted)),
+                (CERTIFICATE.to_owned(), bytes(&made.certificate)),
+                (KEY.to_owned(), bytes(&made.key)),
             ]
             .into(),
         ),
@@ -138,16 +168,25 @@ fn object(name: &str, names: &[String], made: &Made, found: Option<&Secret>) -> 
     }
 }
 
-/// Authority, certificate and key of a Secret that can be used. One without our annotations is the user's own: it is used as it is.
-fn sound(secret: &Secret, names: &[String]) -> Option<[String; 3]> {
-    let data = secret.data.as_ref()?;
-    let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
-    let parts = [text("ca.crt")?, text("tls.crt")?, text("tls.key")?];
+fn part(secret: &Secret, key: &str) -> Option<String> {
+    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
+}
+
+/// The first certificate of a bundle.
+fn first(bundle: &str) -> Option<String> {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    bundle.find(END).map(|at| bundle[..at + END.len()].to_owned())
+}
+
+/// Authority, certificate and key of a Secret that can be used, and until when. One without our annotations is the user's own: it is
+/// used as it is.
+fn sound(secret: &Secret, names: &[String]) -> Option<([String; 3], Option<Timestamp>)> {
+    let parts = [part(secret, AUTHORITY)?, part(secret, CERTIFICATE)?, part(secret, KEY)?];
     let annotations = secret.annotations();
-    let Some(until) = annotations.get(GOOD_UNTIL) else { return Some(parts) };
+    let Some(until) = annotations.get(GOOD_UNTIL) else { return Some((parts, None)) };
     let until: Timestamp = until.parse().ok()?;
     let fits = annotations.get(NAMES).is_some_and(|known| *known == names.join(","));
-    (fits && until.since(clock::now()) >= REPLACED_BELOW).then_some(parts)
+    (fits && until.since(clock::now()) >= REPLACED_BELOW).then_some((parts, Some(until)))
 }
 
 async fn publish(client: &Client, namespace: &str, authority: &str) -> anyhow::Result<()> {
@@ -155,7 +194,7 @@ async fn publish(client: &Client, namespace: &str, authority: &str) -> anyhow::R
     let body = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": CA_CONFIG_MAP},
-        "data": {"ca.crt": authority},
+        "data": {AUTHORITY: authority},
     });
     let patched = maps.patch(CA_CONFIG_MAP, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body)).await;
     patched.map(drop).with_context(|| format!("ConfigMap {namespace}/{CA_CONFIG_MAP}"))
@@ -191,5 +230,18 @@ mod tests {
         assert!(sound(&users, &["other".to_owned()]).is_some(), "whoever brings one knows why");
         users.data = None;
         assert!(sound(&users, &names()).is_none());
+    }
+
+    #[test]
+    fn the_authority_before_is_trusted_beside_the_new_one_and_no_older_one() {
+        let mut secret = object("tidegate-tls", &names(), &make(&names()).unwrap(), None);
+        let mut authorities = vec![part(&secret, AUTHORITY).unwrap()];
+        for _ in 0..2 {
+            let made = make(&names()).unwrap();
+            secret = object("tidegate-tls", &names(), &made, Some(&secret));
+            authorities.push(made.authority);
+        }
+        let bundle = part(&secret, AUTHORITY).unwrap();
+        assert_eq!(bundle, format!("{}{}", authorities[2], authorities[1]));
     }
 }

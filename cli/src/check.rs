@@ -1,4 +1,8 @@
-//! `tidegate check`: configurations and the servers they name.
+//! `tidegate check`: configurations and the servers they name, a cluster, a node.
+
+mod cluster;
+mod finding;
+mod node;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +25,8 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<()> {
             server.password_file = password_file.or(server.password_file);
             check_elasticsearch(&server, dry_run).await
         }
+        CheckWhat::Cluster(args) => cluster::run(args).await,
+        CheckWhat::Node(args) => node::run(args).await,
     }
 }
 

@@ -6,6 +6,7 @@ mod digests;
 mod hub;
 mod prometheus;
 mod review;
+mod rights;
 mod round;
 mod write;
 
@@ -22,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Listen, Reviewer, TlsFiles};
 use crate::args::ControllerArgs;
+use crate::certificate::Place;
+use crate::certificate::renewal::{self, Source};
 use crate::ending::{Signals, ended};
-use crate::{Usage, certificate, output};
+use crate::{Usage, output};
 use digests::DigestOptions;
 use hub::Hub;
 
@@ -33,7 +36,11 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let client = client(args.kubeconfig.as_deref()).await?;
     std::fs::create_dir_all(&args.data)
         .with_context(|| format!("failed to make the data directory {}", args.data.display()))?;
-    let tls = tls(&args, &client).await?;
+    let source = tls(&args, &client);
+    let tls = match &source {
+        Some(source) => Some(source.files().await?),
+        None => None,
+    };
     let bound = listen(&args, &client, tls.clone())?.bind().context("the API cannot listen")?;
     let url = bound.url();
     let digests = DigestOptions {
@@ -51,9 +58,15 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         names => Scope::Namespaces(names.to_vec()),
     };
     drop(tokio::spawn(warn_of_definitions(client.clone())));
+    if let Some(source) = source {
+        let served = bound.tls().into_iter().chain(digests.tls()).collect();
+        drop(tokio::spawn(renewal::keep(source, served, stop.clone())));
+    }
     let (leads, leading) = watch::channel(false);
     let hub = Arc::new(Hub::start(&args, client.clone(), scope, &url, leading)?);
     let lease = lease_options(&args, &client);
+    let questions = rights::questions(&args, &lease);
+    drop(tokio::spawn(rights::review(Arc::clone(&hub), client.clone(), questions, stop.clone())));
     let election = tokio::spawn(lease::elect(client.clone(), lease, leads, stop.clone()));
     let asking = tokio::spawn(prometheus::ask(server, Arc::clone(&hub), stop.clone()));
     let serving = tokio::spawn(bound.serve(Arc::clone(&hub) as _, stop.clone().cancelled_owned()));
@@ -108,17 +121,18 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Cl
     kube::Client::try_from(config).context("the cluster cannot be reached as configured")
 }
 
-/// Certificate and key: those that are given, or those of the Secret.
-async fn tls(args: &ControllerArgs, client: &kube::Client) -> anyhow::Result<Option<TlsFiles>> {
+/// Where certificate and key come from: those that are given, or those of the Secret.
+fn tls(args: &ControllerArgs, client: &kube::Client) -> Option<Source> {
     if let Some((cert, key)) = args.tls_cert.clone().zip(args.tls_key.clone()) {
-        return Ok(Some(TlsFiles { cert, key }));
+        return Some(Source::Given(TlsFiles { cert, key }));
     }
-    let Some(secret) = &args.tls_secret else { return Ok(None) };
+    let secret = args.tls_secret.clone()?;
     let mut names = args.tls_name.clone();
     // Whoever asks from the same pod or node.
     names.extend(["localhost".to_owned(), "127.0.0.1".to_owned()]);
     let namespace = lease_options(args, client).namespace;
-    certificate::shared(client, &namespace, secret, &names, &args.data).await.map(Some)
+    let (client, dir) = (client.clone(), args.data.clone());
+    Some(Source::Shared(Place { client, namespace, secret, names, dir }))
 }
 
 fn listen(args: &ControllerArgs, client: &kube::Client, tls: Option<TlsFiles>) -> anyhow::Result<Listen> {

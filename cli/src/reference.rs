@@ -1,6 +1,8 @@
-//! The reference pages under `docs/`, made from the code: metrics, signals, log fields, configuration, serving runtimes, custom resources.
+//! The reference pages under `docs/`, made from the code: metrics, signals, log fields, configuration, serving runtimes,
+//! custom resources, rights in a cluster.
 
 mod policies;
+mod rights;
 mod runtimes;
 
 use std::fmt::Write as _;
@@ -24,6 +26,8 @@ pub(crate) enum Page {
     Runtimes,
     /// The custom resources.
     Policies,
+    /// What Tidegate's identities may do in a cluster.
+    Rights,
 }
 
 const MADE: &str = "<!-- Made by `tidegate reference`; a test keeps it equal to the code. -->\n\n";
@@ -37,6 +41,7 @@ pub(crate) fn page(page: Page) -> String {
         Page::Config => config_page(),
         Page::Runtimes => runtimes::page(),
         Page::Policies => policies::page(),
+        Page::Rights => rights::page(),
     };
     format!("{MADE}{body}")
 }
@@ -184,6 +189,7 @@ mod tests {
         check(Page::Config, "config.md");
         check(Page::Runtimes, "runtimes.md");
         check(Page::Policies, "policies.md");
+        check(Page::Rights, "rights.md");
     }
 
     #[test]

@@ -85,6 +85,7 @@ labels! {
     Parent, "parent", "UUID of the GPU that an instance is part of.";
     Profile, "profile", "Profile of a MIG instance, such as `1g.10gb`.";
     DriverVersion, "driver_version", "Version of the GPU driver.";
+    Right, "right", "Something that must be allowed in the cluster, such as `patch deployments.apps/scale`: a closed set.";
     Reason, "reason", "Why clocks are held down: a closed set.";
     Xid, "xid", "Code of a GPU error, as NVIDIA numbers them.";
     Class, "class", "Whose fault an error is and what it asks for: `application`, `hardware`, `reset`, `other`.";
@@ -184,6 +185,7 @@ metrics! {
     LogShipLagSeconds, "tidegate_log_ship_lag_seconds", Gauge, Seconds, [Sink], "Age of the oldest line not yet acknowledged.";
     ClusterWrites, "tidegate_cluster_writes_total", Counter, One, [Workload, Outcome], "Sizes and floors written to the API server, by outcome: ok, or why it was refused.";
     ClusterBlindSeconds, "tidegate_cluster_blind_seconds", Gauge, Seconds, [], "Time since which the API server cannot be watched; 0 while it can.";
+    ClusterRightMissing, "tidegate_cluster_right_missing", Gauge, One, [Right], "1 while the controller lacks a right that it needs.";
     ControllerLeads, "tidegate_controller_leads", Gauge, One, [], "1 while this controller leads and writes, 0 while it watches and learns.";
     DigestsSent, "tidegate_digests_sent_total", Counter, One, [], "Digests that the controller has taken in.";
     DigestErrors, "tidegate_digest_errors_total", Counter, One, [Cause], "Streams to the controller that could not be opened, or broke.";

@@ -5,6 +5,7 @@ pub mod arrows;
 pub mod layout;
 pub mod links;
 pub mod names;
+pub mod pins;
 pub mod places;
 pub mod purity;
 pub mod tokens;

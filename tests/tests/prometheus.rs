@@ -26,6 +26,11 @@ fn alert_rules_are_valid() {
 }
 
 #[test]
+fn the_plain_scrape_configuration_is_valid() {
+    promtool_on(&["check", "config"], "deploy/prometheus");
+}
+
+#[test]
 fn alert_rules_fire_and_keep_silent_as_told() {
     promtool_on(&["test", "rules"], "alerts/tests");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tidegate_tests::repository::{files, root, text};
-use tidegate_tests::tidy::{arrows, layout, links, names, places, purity};
+use tidegate_tests::tidy::{arrows, layout, links, names, pins, places, purity};
 
 /// Crates that touch nothing outside.
 const PURE: [&str; 4] = ["core/src", "predictor/src", "brain/src", "sim/src"];
@@ -89,6 +89,14 @@ fn links_in_documents_lead_somewhere() {
         let found = links::broken(&path, &markdown, read);
         (path, found)
     }));
+}
+
+#[test]
+fn what_workflows_take_from_others_is_fixed() {
+    let workflows = sources(&["yml"]).into_iter().filter(|(path, _)| path.starts_with(".github/workflows"));
+    let found: Vec<_> = workflows.map(|(path, workflow)| (path, pins::unpinned(&workflow))).collect();
+    assert!(!found.is_empty(), "there is a workflow of releases");
+    assert_none(found.into_iter());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod install;
 mod lint;
 mod packages;
 mod processes;
+mod sbom;
 mod servers;
 mod stopwatch;
 mod suites;
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the API documentation
     Docs(docs::Options),
+    /// Write the bill of materials of the release binary: every crate that is in it or builds it
+    Sbom(sbom::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Servers(options) => servers::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Docs(options) => docs::run(&options),
+        Command::Sbom(options) => sbom::run(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

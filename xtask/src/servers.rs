@@ -39,6 +39,7 @@ pub(crate) struct Server {
 
 /// Every server there is.
 pub(crate) const SERVERS: &[Server] = &[
+    Server { name: "cargo-cyclonedx", version: "0.5.9", tools: &[], source: None, build: cargo_install },
     Server { name: "cargo-deny", version: "0.20.2", tools: &[], source: None, build: cargo_install },
     Server {
         name: "elasticsearch",
@@ -306,6 +307,25 @@ fn bin(staging: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_versions_names_what_the_suites_run_against() {
+        let page = fs::read_to_string(workspace::root().join("docs/versions.md")).unwrap();
+        for name in ["kubernetes", "elasticsearch", "prometheus", "containerd", "helm", "kwok"] {
+            let version = named(name).unwrap().version;
+            // The module's version of Prometheus 3.16.0 is 0.316.0.
+            let shown = match version.split('.').collect::<Vec<_>>().as_slice() {
+                ["0", minor, patch] if name == "prometheus" => {
+                    format!("{}.{}.{patch}", &minor[..1], minor[1..].trim_start_matches('0'))
+                }
+                _ => version.to_owned(),
+            };
+            let row = |line: &&str| line.to_lowercase().starts_with(&format!("| {name}"));
+            let row =
+                page.lines().find(row).unwrap_or_else(|| panic!("docs/versions.md has no row of {name}"));
+            assert!(row.contains(&shown), "docs/versions.md says not {shown} but: {row}");
+        }
+    }
 
     #[test]
     fn every_server_has_a_key_of_its_own_with_its_version() {

@@ -29,6 +29,13 @@ pub(crate) fn target_dir(metadata: &Value) -> Result<PathBuf> {
     Ok(PathBuf::from(dir))
 }
 
+/// Folders of the members.
+pub(crate) fn members(metadata: &Value) -> Vec<PathBuf> {
+    let manifests = metadata["packages"].as_array().into_iter().flatten();
+    let folder = |package: &Value| Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned());
+    manifests.filter_map(folder).collect()
+}
+
 /// Targets of a kind (`test`, `bench`): pairs of package and target.
 pub(crate) fn targets(metadata: &Value, kind: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();

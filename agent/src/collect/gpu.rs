@@ -11,6 +11,7 @@ mod device;
 mod events;
 mod fields;
 mod inventory;
+pub mod probe;
 mod raw;
 pub mod reading;
 pub mod samples;

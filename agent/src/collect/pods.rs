@@ -11,6 +11,7 @@ mod kubelet;
 mod messages;
 mod object;
 pub mod owners;
+pub mod probe;
 mod resources;
 pub mod table;
 pub mod targets;

@@ -15,7 +15,6 @@ use std::time::Duration;
 use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use rustls::ServerConfig;
 
 use self::bounded::Bounded;
 use super::Denied;
@@ -81,7 +80,7 @@ pub(crate) enum ListenError {
 pub(crate) struct Bound {
     listener: TcpListener,
     addr: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<RustlsConfig>,
     guard: Guard,
 }
 
@@ -134,7 +133,7 @@ impl Listen {
             metrics_open: self.metrics_open,
             hosts: self.hosts,
         };
-        let tls = self.tls.as_ref().map(tls::config).transpose()?;
+        let tls = self.tls.as_ref().map(tls::config).transpose()?.map(RustlsConfig::from_config);
         let taken = |source| ListenError::Bind { addr, source };
         let listener = TcpListener::bind(addr).map_err(taken)?;
         let addr = listener.local_addr().map_err(taken)?;
@@ -152,6 +151,11 @@ impl Bound {
     /// The address as people open it.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
+    }
+
+    /// What it serves TLS with: another certificate may be put into it at any time, for connections that come then.
+    pub(crate) fn tls(&self) -> Option<RustlsConfig> {
+        self.tls.clone()
     }
 
     /// Serves until `stop` ends, then lets answers under way end.
@@ -190,7 +194,7 @@ impl Bound {
 
 async fn run(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<RustlsConfig>,
     app: axum::Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -203,7 +207,7 @@ async fn run(
     let bounded = Bounded::new(CONNECTIONS_MAX);
     match tls {
         Some(config) => {
-            let tls = RustlsAcceptor::new(RustlsConfig::from_config(config)).acceptor(bounded);
+            let tls = RustlsAcceptor::new(config).acceptor(bounded);
             server(listener, handle, tls)?.serve(app.into_make_service()).await
         }
         None => server(listener, handle, bounded)?.serve(app.into_make_service()).await,

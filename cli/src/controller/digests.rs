@@ -51,7 +51,7 @@ pub(super) struct DigestOptions {
 /// An address taken, not yet served.
 pub(super) struct Bound {
     listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<RustlsConfig>,
     options: DigestOptions,
 }
 
@@ -65,7 +65,7 @@ impl DigestOptions {
             let needs = "that needs --tls-cert, --tls-key and --agent-account";
             return Err(Usage(format!("digests: {} is beyond loopback: {needs}", self.addr)).into());
         }
-        let tls = self.tls.as_ref().map(tls_config).transpose()?;
+        let tls = self.tls.as_ref().map(tls_config).transpose()?.map(RustlsConfig::from_config);
         let failed = || format!("failed to listen on {} for digests", self.addr);
         let listener = TcpListener::bind(self.addr).with_context(failed)?;
         listener.set_nonblocking(true).with_context(failed)?;
@@ -78,6 +78,11 @@ impl Bound {
     pub(super) fn url(&self) -> anyhow::Result<String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         Ok(format!("{scheme}://{}", self.listener.local_addr()?))
+    }
+
+    /// What it serves TLS with.
+    pub(super) fn tls(&self) -> Option<RustlsConfig> {
+        self.tls.clone()
     }
 
     /// Serves until `stop`.
@@ -107,10 +112,7 @@ impl Bound {
         });
         let server = axum_server::from_tcp(self.listener)?.handle(handle);
         match self.tls {
-            Some(config) => {
-                let tls = RustlsAcceptor::new(RustlsConfig::from_config(config));
-                server.acceptor(tls).serve(app.into_make_service()).await
-            }
+            Some(config) => server.acceptor(RustlsAcceptor::new(config)).serve(app.into_make_service()).await,
             None => server.serve(app.into_make_service()).await,
         }
     }

@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, watch};
 use super::demand::Demand;
 use super::digests::SharedBoard;
 use super::prometheus::Question;
+use super::rights::{self, Lacking};
 use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
 use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
 use crate::args::ControllerArgs;
@@ -45,6 +46,7 @@ pub(super) struct Hub {
     pub(super) cards: Mutex<BTreeMap<WorkloadId, Card>>,
     pub(super) news: broadcast::Sender<Event>,
     pub(super) leading: watch::Receiver<bool>,
+    pub(super) lacking: Mutex<Lacking>,
     exporter: Exporter,
     started_at: Timestamp,
     host: String,
@@ -98,6 +100,7 @@ impl Hub {
             cards: Mutex::default(),
             news: broadcast::channel(EVENTS_KEPT).0,
             leading,
+            lacking: Mutex::default(),
             started_at,
             host: args.identity.clone().unwrap_or_else(keep::host_name),
             url: url.to_owned(),
@@ -233,6 +236,7 @@ impl Backend for Hub {
         };
         let mut notes = self.notes.clone();
         notes.push(role.to_owned());
+        notes.extend(rights::sentences(&lock(&self.lacking)));
         About {
             version: env!("CARGO_PKG_VERSION").into(),
             host: Some(self.host.clone()),

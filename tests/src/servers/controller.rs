@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Program, binary, free_port, http};
+use super::{Program, binary, free_port, http, http_options};
 use crate::waiting;
 
 /// Its first line on standard output must be there by then, on a busy two-core machine.
@@ -41,12 +41,20 @@ impl Controller {
     /// # Panics
     /// When it has not in time.
     pub async fn start(kubeconfig: &Path, identity: &str, arguments: &[&str]) -> Self {
+        Self::start_in("default", kubeconfig, identity, arguments).await
+    }
+
+    /// The same, with the lease in another namespace.
+    ///
+    /// # Panics
+    /// When it has not read them in time.
+    pub async fn start_in(namespace: &str, kubeconfig: &Path, identity: &str, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let digests = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(binary());
         command.arg("controller").args(["--listen", "127.0.0.1:0", "--digests", &digests]);
         command.arg("--kubeconfig").arg(kubeconfig).arg("--data").arg(dir.path().join("data"));
-        command.args(["--identity", identity, "--lease-namespace", "default"]).args(arguments);
+        command.args(["--identity", identity, "--lease-namespace", namespace]).args(arguments);
         command.env("HOME", dir.path()).env_remove("TIDEGATE_LOG").current_dir(dir.path());
         let mut program = Program::start(identity, &mut command, dir.path());
         let url = waiting::until("the address of tidegate controller", READY_LIMIT, async || {
@@ -56,13 +64,22 @@ impl Controller {
             output.ends_with('\n').then(|| line.trim().to_owned())
         })
         .await;
+        let client = client(&url);
         waiting::until("a controller that has read the cluster", READY_LIMIT, async || {
             program.must_run();
-            let answer = http().get(format!("{url}/readyz")).send().await.ok()?;
+            let answer = client.get(format!("{url}/readyz")).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
-        Self { program, url, digests: format!("http://{digests}"), _dir: dir }
+        let scheme = url.split(':').next().unwrap_or("http");
+        let digests = format!("{scheme}://{digests}");
+        Self { program, url, digests, _dir: dir }
+    }
+
+    /// Where its API is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Where agents reach it.
@@ -73,7 +90,7 @@ impl Controller {
 
     /// The JSON answer to `GET PATH`; `None` unless it is a success.
     pub async fn get(&self, path: &str) -> Option<Value> {
-        let answer = http().get(format!("{}{path}", self.url)).send().await.ok()?;
+        let answer = client(&self.url).get(format!("{}{path}", self.url)).send().await.ok()?;
         if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
@@ -82,7 +99,7 @@ impl Controller {
     /// # Panics
     /// When there is none.
     pub async fn metrics(&self) -> String {
-        let answer = http().get(format!("{}/metrics", self.url)).send().await.expect("it answers");
+        let answer = client(&self.url).get(format!("{}/metrics", self.url)).send().await.expect("it answers");
         answer.text().await.expect("metrics are text")
     }
 
@@ -90,6 +107,19 @@ impl Controller {
     #[must_use]
     pub fn errors(&self) -> String {
         self.program.errors()
+    }
+
+    /// Its resident memory.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.program.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells it");
+        let kilobytes = line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("it is a number");
+        kilobytes * 1024
     }
 
     /// Kills it without a chance to tidy up.
@@ -105,6 +135,15 @@ impl Controller {
     pub fn stop(&mut self) -> ExitStatus {
         self.program.stop_within(STOP_LIMIT)
     }
+}
+
+/// A client for its API. Over TLS any certificate will do: whose it is, is for some tests to look at themselves.
+fn client(url: &str) -> reqwest::Client {
+    if url.starts_with("http://") {
+        return http();
+    }
+    let options = http_options().danger_accept_invalid_certs(true);
+    options.build().expect("the options are valid")
 }
 
 /// What is known of a workload: its signals, and what each pod has in flight.

@@ -20,6 +20,7 @@ mod helm;
 mod kwok;
 mod node;
 
+pub use helm::helm;
 pub use kwok::{FakeNode, Kwok, READY_AFTER, RUNS_FOR};
 pub use node::{LiveNode, pause};
 
@@ -112,6 +113,15 @@ impl ControlPlane {
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.credentials.kubeconfig()
+    }
+
+    /// A kubeconfig for a service account, with a token as in [`Self::service_account_token`].
+    ///
+    /// # Panics
+    /// When there is no such account.
+    pub async fn kubeconfig_of(&self, namespace: &str, name: &str) -> PathBuf {
+        let token = self.service_account_token(namespace, name).await;
+        self.credentials.kubeconfig_with(&self.url(), name, &token)
     }
 
     /// The authority that signed the API server's certificate, PEM.

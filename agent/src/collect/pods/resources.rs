@@ -21,7 +21,7 @@ use crate::collect::reading::SourceName;
 use crate::collect::status::StatusBoard;
 
 /// Where the kubelet has the socket, below its directory.
-const RESOURCES_SOCKET: &str = "pod-resources/kubelet.sock";
+pub(super) const RESOURCES_SOCKET: &str = "pod-resources/kubelet.sock";
 
 /// How often the kubelet is asked.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +96,7 @@ async fn changed(pods: &mut watch::Receiver<PodTable>) {
 }
 
 /// Asks once, on a connection of its own: the socket may be another one after the kubelet has been away.
-async fn list(socket: &Path) -> Result<ListPodResourcesResponse, FollowError> {
+pub(super) async fn list(socket: &Path) -> Result<ListPodResourcesResponse, FollowError> {
     let asking = async {
         let mut client = PodResourcesListerClient::new(connect(socket).await?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX);

@@ -18,6 +18,16 @@ app.kubernetes.io/component: {{ .part }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{/* Nodes that the image runs on. */}}
+{{- define "tidegate.nodeAffinity" -}}
+nodeAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    nodeSelectorTerms:
+      - matchExpressions:
+          - {key: kubernetes.io/arch, operator: In, values: {{ .Values.architectures | toJson }}}
+          - {key: kubernetes.io/os, operator: In, values: [linux]}
+{{- end }}
+
 {{/* Where the API server is, if pods are not told it rightly. */}}
 {{- define "tidegate.env" -}}
 {{- with .Values.apiServer }}

@@ -71,6 +71,13 @@ impl Credentials {
         self.dir.join(KUBECONFIG)
     }
 
+    /// Writes a kubeconfig for whoever owns a token.
+    pub(super) fn kubeconfig_with(&self, url: &str, name: &str, token: &str) -> PathBuf {
+        let path = self.dir.join(format!("{name}.kubeconfig"));
+        fs::write(&path, kubeconfig(url, &self.ca_pem, token)).expect("the directory is writable");
+        path
+    }
+
     pub(super) fn node_kubeconfig(&self) -> PathBuf {
         self.dir.join(NODE_KUBECONFIG)
     }

@@ -61,7 +61,9 @@ impl FakeNode {
             resources.extend([quantity("nvidia.com/gpu", self.gpus.to_string())]);
         }
         let mut labels = self.labels.clone();
-        labels.insert("kubernetes.io/hostname".to_owned(), self.name.clone());
+        for (label, value) in [("hostname", self.name.as_str()), ("os", "linux"), ("arch", "amd64")] {
+            labels.insert(format!("kubernetes.io/{label}"), value.to_owned());
+        }
         let metadata = ObjectMeta {
             name: Some(self.name.clone()),
             labels: Some(labels),
