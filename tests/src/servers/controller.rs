@@ -82,6 +82,12 @@ impl Controller {
         &self.url
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// Where agents reach it.
     #[must_use]
     pub fn digests(&self) -> &str {
