@@ -6,7 +6,7 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_actuator::crds::ServingPolicy;
 use tidegate_core::Metric;
 use tidegate_tests::servers::Controller;
@@ -29,6 +29,12 @@ const BYTES_MAX: u64 = 300 << 20;
 
 fn name(i: usize) -> String {
     format!("chat-{i:03}")
+}
+
+/// Whether each workload stands in an answer of the API.
+fn shown(answer: &Value) -> Vec<bool> {
+    let text = answer.to_string();
+    (0..POLICIES).map(|i| text.contains(&format!("default/deployment/{}\"", name(i)))).collect()
 }
 
 /// Paused before its first rollout, a Deployment has a size and makes no pods: this is about the controller.
@@ -79,7 +85,7 @@ async fn five_hundred_policies_at_once_are_all_put_into_effect_and_told() {
     let client = control_plane.client();
     install(&client).await;
     create(&client, deployment).await;
-    let mut controller = Controller::start(&control_plane.kubeconfig(), "one", &[]).await;
+    let controller = Controller::start(&control_plane.kubeconfig(), "one", &[]).await;
     let began = Instant::now();
     create(&client, policy).await;
     let created = began.elapsed();
@@ -112,5 +118,7 @@ async fn five_hundred_policies_at_once_are_all_put_into_effect_and_told() {
         round * 1e3
     );
     assert!(bytes < BYTES_MAX, "{bytes} bytes are resident");
-    assert!(controller.stop().success(), "it ends in good order: {}", controller.errors());
+    let known = controller.get("/api/v1/workloads").await.expect("it answers");
+    assert!(shown(&known).iter().all(|known| *known), "each is shown");
+    assert!(!controller.errors().contains("panicked"), "{}", controller.errors());
 }
