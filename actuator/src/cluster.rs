@@ -51,6 +51,8 @@ use way::{AutoscalerKind, Conflict, Rival, Way};
 const BLIND_AFTER: Duration = Duration::from_secs(20);
 /// Writes that are under way when the controller ends have this long.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
+/// A floor that is as it was for so long after its policy went is given back: no write of before is still to be seen.
+const RETURNED_AFTER: Duration = Duration::from_secs(20);
 /// Workloads that one controller sizes.
 const WORKLOADS_MAX: usize = 20_000;
 
@@ -137,6 +139,13 @@ pub struct ClusterRound {
     pub failing: Option<watch::Failing>,
 }
 
+/// A floor that is to be given back, for its policy is gone.
+struct Return {
+    kind: AutoscalerKind,
+    key: facts::Key,
+    since: Timestamp,
+}
+
 /// The controller's state.
 pub struct Cluster {
     fleets: BTreeMap<Option<String>, (Fleet, Study)>,
@@ -145,6 +154,7 @@ pub struct Cluster {
     targets: Targets,
     hands: Hands,
     client: Client,
+    returns: BTreeMap<WorkloadId, Return>,
     readings: Arc<dyn Readings>,
     recall: Arc<dyn Recall>,
     scope: Scope,
@@ -169,6 +179,7 @@ impl Cluster {
             targets: Targets::new(client.clone(), scope.clone(), stop.clone()),
             hands: Hands::new(client.clone()),
             client,
+            returns: BTreeMap::new(),
             readings,
             recall,
             scope,
@@ -237,6 +248,9 @@ impl Cluster {
             return round;
         }
         self.follow_policies(now, leads, &mut round);
+        if leads {
+            self.give_floors_back(now);
+        }
         self.follow_pools();
         let seen = self.observe(now, leads);
         let mut planned = BTreeMap::new();
@@ -369,7 +383,7 @@ impl Cluster {
         for (name, (fleet, _)) in &mut self.fleets {
             let known = name.as_ref().and_then(|name| pools.get("", name));
             let spec = known.and_then(|facts| facts.spec.as_ref().ok());
-            fleet.set_slots(spec.map(|spec| slots(spec, nodes.all().map(|(_, node)| node))));
+            fleet.set_slots(spec.map(|spec| facts::slots(spec, nodes.all().map(|(_, node)| node))));
         }
     }
 
@@ -492,20 +506,38 @@ impl Cluster {
         victims::choose(namespace, own.map(|((_, name), pod)| (name.as_str(), pod)), &in_flight, from - to)
     }
 
-    /// Takes back what a policy that is gone had in force. Sizes that were written stay: nobody is left who knows better.
+    /// Remembers what a policy that is gone had in force. Sizes that were written stay: nobody is left who knows better.
     fn give_back(&mut self, id: &WorkloadId, now: Timestamp) {
         let Some(entry) = self.entries.get(id) else { return };
         let Some(Ok(Way::Floor(kind, name))) = &entry.way else { return };
-        let table = match kind {
-            AutoscalerKind::Hpa => &self.tables.hpas,
-            AutoscalerKind::ScaledObject => &self.tables.scaled_objects,
-        };
-        let namespace = entry.intent.key.namespace.clone();
-        let write = table.look().get(&namespace, name).and_then(|facts| floor::step(facts, None, "", now));
-        if let Some(write) = write {
-            let order = Order::Floor { kind: *kind, key: (namespace, name.clone()), write };
-            self.hands.give(id, order, Marks::default(), now);
+        let key = (entry.intent.key.namespace.clone(), name.clone());
+        self.returns.insert(id.clone(), Return { kind: *kind, key, since: now });
+    }
+
+    /// Gives back the floors of policies that are gone. A raise that was under way when its policy went is seen a moment later.
+    fn give_floors_back(&mut self, now: Timestamp) {
+        let entries = &self.entries;
+        self.returns.retain(|id, _| !entries.contains_key(id));
+        let mut over = Vec::new();
+        for (id, Return { kind, key, since }) in &self.returns {
+            let table = match kind {
+                AutoscalerKind::Hpa => &self.tables.hpas,
+                AutoscalerKind::ScaledObject => &self.tables.scaled_objects,
+            };
+            let known = table.look();
+            let write = known.get(&key.0, &key.1).and_then(|facts| floor::step(facts, None, "", now));
+            match write {
+                Some(write) => {
+                    let order = Order::Floor { kind: *kind, key: key.clone(), write };
+                    self.hands.give(id, order, Marks::default(), now);
+                }
+                None if now.since(*since) >= RETURNED_AFTER && !self.hands.is_busy(id) => {
+                    over.push(id.clone())
+                }
+                None => {}
+            }
         }
+        over.iter().for_each(|id| drop(self.returns.remove(id)));
     }
 
     /// Ends the watches, after the writes that are under way.
@@ -562,16 +594,4 @@ fn floor_order(
     let write = floor::step(facts, wanted, &policy.path(), now)?;
     let lower = write.min.unwrap_or(1) < floor::in_force(facts);
     (!(blind && lower)).then(|| Order::Floor { kind, key: (policy.namespace.clone(), name.clone()), write })
-}
-
-/// GPUs of a pool: as its spec says, else those of its open nodes.
-fn slots<'a>(spec: &crate::crds::GpuPoolSpec, nodes: impl Iterator<Item = &'a facts::NodeFacts>) -> u32 {
-    let own = |node: &&facts::NodeFacts| {
-        node.open && spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
-    };
-    let counted = || {
-        let of = nodes.filter(own).filter_map(|node| node.extended.get(&spec.gpu_resource).copied());
-        of.fold(0, u32::saturating_add)
-    };
-    spec.slots.unwrap_or_else(counted)
 }

@@ -366,5 +366,17 @@ impl AutoscalerFacts {
     }
 }
 
+/// GPUs of a pool: as its spec says, else those of its open nodes.
+pub(super) fn slots<'a>(spec: &crate::crds::GpuPoolSpec, nodes: impl Iterator<Item = &'a NodeFacts>) -> u32 {
+    let own = |node: &&NodeFacts| {
+        node.open && spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+    };
+    let counted = || {
+        let of = nodes.filter(own).filter_map(|node| node.extended.get(&spec.gpu_resource).copied());
+        of.fold(0, u32::saturating_add)
+    };
+    spec.slots.unwrap_or_else(counted)
+}
+
 #[cfg(test)]
 mod tests;
