@@ -152,7 +152,7 @@ async fn deploy(client: &Client, models: &Path) {
                     "annotations": { "prometheus.io/scrape": "true", "prometheus.io/port": port },
                 },
                 "spec": {
-                    "terminationGracePeriodSeconds": 30,
+                    "terminationGracePeriodSeconds": 120,
                     "volumes": [{ "name": "models", "hostPath": { "path": models } }],
                     "containers": [{
                         "name": "server",
