@@ -13,6 +13,7 @@ pub mod floor;
 pub mod gather;
 pub mod kinds;
 pub mod lease;
+pub mod publish;
 pub mod rights;
 pub mod status;
 pub mod tables;
@@ -47,8 +48,6 @@ use victims::Marks;
 use watch::Scope;
 use way::{AutoscalerKind, Conflict, Rival, Way};
 
-/// While the API server cannot be watched for longer than this, no size is made smaller: what is known may be long past.
-const BLIND_AFTER: Duration = Duration::from_secs(20);
 /// Writes that are under way when the controller ends have this long.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 /// A floor that is as it was for so long after its policy went is given back: no write of before is still to be seen.
@@ -258,7 +257,7 @@ impl Cluster {
             study.go_on(fleet);
             planned.append(&mut fleet.tick(now));
         }
-        let blind = round.failing.as_ref().is_some_and(|failing| now.since(failing.since) >= BLIND_AFTER);
+        let blind = round.failing.as_ref().is_some_and(|failing| failing.blinds(now));
         for (id, (plan, decision)) in planned {
             let Some(look) = seen.get(&id) else { continue };
             if leads {

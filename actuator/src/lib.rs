@@ -10,6 +10,7 @@ pub mod control;
 pub mod crds;
 pub mod gateway;
 mod http_call;
+pub mod keda;
 pub mod routing;
 pub mod targets;
 pub mod training;

@@ -18,7 +18,7 @@ mod tests;
 pub(crate) use access::review::{Asked, Reviewer, Verdict};
 pub(crate) use assets::plotly_source;
 pub(crate) use backend::{Backend, LogFilter, Refusal, SeriesQuery};
-pub(crate) use listen::{Bound, Listen, ListenError, TlsFiles, tls_config};
+pub(crate) use listen::{Bound, Bounded, Listen, ListenError, TlsFiles, tls_config};
 
 /// Why a request was refused before it reached a route: the value of the `cause` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,6 +2,7 @@
 
 mod check;
 mod pod_logs;
+mod published;
 mod push;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub(crate) use steer::{AdoptArgs, RestoreArgs, SteerArgs, TopArgs, Which};
 use crate::backtest::BacktestArgs;
 use crate::load::LoadArgs;
 pub(crate) use pod_logs::PodLogArgs;
+pub(crate) use published::PublishedArgs;
 pub(crate) use push::PushArgs;
 
 /// Watches machines that run ML workloads, forecasts the load of each model, and resizes it before the load arrives.
@@ -375,6 +377,8 @@ pub(crate) struct ControllerArgs {
     /// Who this controller is in the election; unique [default: host name and process id].
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub(crate) identity: Option<String>,
+    #[command(flatten)]
+    pub(crate) published: PublishedArgs,
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -31,6 +31,9 @@ const NAMES: &str = "tidegate.io/names";
 const AUTHORITY: &str = "ca.crt";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// Common name of the certificate that is made for KEDA, and key of the authority that signed it: another than the controller's own.
+const KEDA_NAME: &str = "keda";
+const CLIENT_AUTHORITY: &str = "client-ca.crt";
 /// ConfigMap with what agents trust.
 const CA_CONFIG_MAP: &str = "tidegate-ca";
 /// Two replicas that start at once both try to write; one is refused, and reads what the other wrote.
@@ -93,6 +96,8 @@ fn write(dir: &Path, certificate: &str, key: &str) -> anyhow::Result<TlsFiles> {
 pub(crate) struct Shared {
     /// The files.
     pub(crate) files: TlsFiles,
+    /// What it is trusted by, PEM, where that is known.
+    pub(crate) authority: Option<String>,
     /// Until when it is good; `None`: it is the user's own.
     pub(crate) until: Option<Timestamp>,
 }
@@ -115,31 +120,74 @@ impl Place {
     /// it by is published.
     pub(crate) async fn shared(&self) -> anyhow::Result<Shared> {
         let Self { client, namespace, secret, names, dir } = self;
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let at = || format!("Secret {namespace}/{secret}");
-        for _ in 0..TRIES {
-            let found = secrets.get_opt(secret).await.with_context(at)?;
-            if let Some(([authority, certificate, key], until)) =
-                found.as_ref().and_then(|found| sound(found, names))
-            {
-                publish(client, namespace, &authority).await?;
-                return Ok(Shared { files: write(dir, &certificate, &key)?, until });
-            }
-            let made = make(names).context("failed to make a certificate")?;
-            let object = object(secret, names, &made, found.as_ref());
-            let written = match found {
-                None => secrets.create(&PostParams::default(), &object).await,
-                Some(_) => secrets.replace(secret, &PostParams::default(), &object).await,
-            };
-            match written {
-                // Read again, so that all replicas go on from the same.
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(error).with_context(at),
-            }
-        }
-        anyhow::bail!("{}: others write it again and again", at())
+        let fresh = |found: Option<&Secret>| Ok(object(secret, names, &make(names)?, found));
+        let found = kept(client, (namespace, secret), |found| sound(found, names), fresh).await?;
+        let ([authority, certificate, key], until) = found;
+        publish(client, namespace, &authority).await?;
+        Ok(Shared { files: write(dir, &certificate, &key)?, authority: Some(authority), until })
     }
+
+    /// A Secret beside it from which KEDA takes what it shows to the controller (`tls.crt`, `tls.key`) and what it trusts it by
+    /// (`ca.crt`: `trusts`), made where there is none, or one that is about to end. Gives the authorities that sign what KEDA shows.
+    pub(crate) async fn for_keda(&self, secret: &str, trusts: &str) -> anyhow::Result<String> {
+        let names = [KEDA_NAME.to_owned()];
+        let good = |found: &Secret| {
+            let ([trusted, ..], until) = sound(found, &names)?;
+            // What the user made, the user keeps.
+            Some((part(found, CLIENT_AUTHORITY)?, until.is_none() || trusted == trusts))
+        };
+        let fresh = |found: Option<&Secret>| {
+            let still = found.filter(|found| good(found).is_some()).cloned();
+            let mut object = match still {
+                Some(still) => still,
+                None => for_keda(secret, &names, &make(&names)?, found),
+            };
+            let trusts = ByteString(trusts.as_bytes().to_vec());
+            object.data.get_or_insert_default().insert(AUTHORITY.to_owned(), trusts);
+            Ok(object)
+        };
+        let whole = |found: &Secret| good(found).and_then(|(signs, trusts)| trusts.then_some(signs));
+        kept(&self.client, (&self.namespace, secret), whole, fresh).await
+    }
+}
+
+/// What is `sound` of a Secret, `(namespace, name)`; where nothing is, what is `fresh` takes its place, and all replicas read that.
+async fn kept<T>(
+    client: &Client,
+    (namespace, secret): (&str, &str),
+    sound: impl Fn(&Secret) -> Option<T>,
+    fresh: impl Fn(Option<&Secret>) -> anyhow::Result<Secret>,
+) -> anyhow::Result<T> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let at = || format!("Secret {namespace}/{secret}");
+    for _ in 0..TRIES {
+        let found = secrets.get_opt(secret).await.with_context(at)?;
+        if let Some(sound) = found.as_ref().and_then(&sound) {
+            return Ok(sound);
+        }
+        let object = fresh(found.as_ref()).context("failed to make a certificate")?;
+        let written = match found {
+            None => secrets.create(&PostParams::default(), &object).await,
+            Some(_) => secrets.replace(secret, &PostParams::default(), &object).await,
+        };
+        match written {
+            // Read again, so that all replicas go on from the same.
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error).with_context(at),
+        }
+    }
+    anyhow::bail!("{}: others write it again and again", at())
+}
+
+/// A new certificate for KEDA; the one before lets in beside it, until KEDA has the new one.
+fn for_keda(name: &str, names: &[String], made: &Made, found: Option<&Secret>) -> Secret {
+    let before = found.and_then(|found| part(found, CLIENT_AUTHORITY)).and_then(|bundle| first(&bundle));
+    let signs = format!("{}{}", made.authority, before.unwrap_or_default());
+    let mut secret = object(name, names, made, found);
+    let signs = ByteString(signs.into_bytes());
+    secret.data.get_or_insert_default().insert(CLIENT_AUTHORITY.to_owned(), signs);
+    secret
 }
 
 fn object(name: &str, names: &[String], made: &Made, found: Option<&Secret>) -> Secret {
@@ -230,6 +278,18 @@ mod tests {
         assert!(sound(&users, &["other".to_owned()]).is_some(), "whoever brings one knows why");
         users.data = None;
         assert!(sound(&users, &names()).is_none());
+    }
+
+    #[test]
+    fn what_keda_has_still_lets_it_in_beside_what_it_is_to_have() {
+        let names = [KEDA_NAME.to_owned()];
+        let first = make(&names).unwrap();
+        let secret = for_keda("tidegate-keda", &names, &first, None);
+        assert_eq!(part(&secret, CLIENT_AUTHORITY).unwrap(), first.authority);
+        let second = make(&names).unwrap();
+        let signs =
+            part(&for_keda("tidegate-keda", &names, &second, Some(&secret)), CLIENT_AUTHORITY).unwrap();
+        assert_eq!(signs, format!("{}{}", second.authority, first.authority));
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! `tidegate controller`: sizes the workloads of a cluster that policies name, until it is told to stop. It takes no scaling
 //! decision: it connects the cluster's loop with the history, the API, the metrics, and what demand is read from.
 
+mod autoscalers;
 mod demand;
 mod digests;
+mod door;
+mod external_metrics;
 mod hub;
+mod keda;
 mod prometheus;
+mod published;
 mod review;
 mod rights;
 mod round;
@@ -16,7 +21,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tidegate_actuator::cluster::definitions;
-use tidegate_actuator::cluster::lease::{self, LeaseOptions};
+use tidegate_actuator::cluster::lease::{self, Leader, LeaseOptions};
 use tidegate_actuator::cluster::watch::Scope;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +32,7 @@ use crate::certificate::Place;
 use crate::certificate::renewal::{self, Source};
 use crate::ending::{Signals, ended};
 use crate::{Usage, output};
+use autoscalers::Autoscalers;
 use digests::DigestOptions;
 use hub::Hub;
 
@@ -37,10 +43,11 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.data)
         .with_context(|| format!("failed to make the data directory {}", args.data.display()))?;
     let source = tls(&args, &client);
-    let tls = match &source {
-        Some(source) => Some(source.files().await?),
+    let own = match &source {
+        Some(source) => Some(source.shared().await?),
         None => None,
     };
+    let tls = own.as_ref().map(|own| own.files.clone());
     let bound = listen(&args, &client, tls.clone())?.bind().context("the API cannot listen")?;
     let url = bound.url();
     let digests = DigestOptions {
@@ -51,6 +58,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     };
     let digests = digests.bind()?;
     let digests_url = digests.url()?;
+    let autoscalers = Autoscalers::bind(&args.published, source.as_ref(), own.as_ref()).await?;
     let server = prometheus::Server::new(&args)?;
     let stop = CancellationToken::new();
     let scope = match args.namespace.as_slice() {
@@ -58,11 +66,13 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         names => Scope::Namespaces(names.to_vec()),
     };
     drop(tokio::spawn(warn_of_definitions(client.clone())));
+    let (authorities, authority) = watch::channel(own.and_then(|own| own.authority));
     if let Some(source) = source {
-        let served = bound.tls().into_iter().chain(digests.tls()).collect();
-        drop(tokio::spawn(renewal::keep(source, served, stop.clone())));
+        let api = bound.tls().map(renewal::plain);
+        let served = api.into_iter().chain(digests.renews()).chain(autoscalers.renews()).collect();
+        drop(tokio::spawn(renewal::keep(source, served, authorities, stop.clone())));
     }
-    let (leads, leading) = watch::channel(false);
+    let (leads, leading) = watch::channel(Leader::Nobody);
     let hub = Arc::new(Hub::start(&args, client.clone(), scope, &url, leading)?);
     let lease = lease_options(&args, &client);
     let questions = rights::questions(&args, &lease);
@@ -71,20 +81,30 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let asking = tokio::spawn(prometheus::ask(server, Arc::clone(&hub), stop.clone()));
     let serving = tokio::spawn(bound.serve(Arc::clone(&hub) as _, stop.clone().cancelled_owned()));
     let hearing = tokio::spawn(digests.serve(Arc::clone(&hub), client.clone(), stop.clone()));
-    let rounds = tokio::spawn(round::run(Arc::clone(&hub), client, stop.clone()));
+    let answering = autoscalers.serve(&hub, &client, &authority, &stop)?;
+    let mut rounds = tokio::spawn(round::run(Arc::clone(&hub), client, stop.clone()));
     tracing::info!(url = digests_url, "agents are heard");
     output::say(&format!("listening on {url}"))?;
-    let why = signals.next().await;
-    tracing::info!(why, "stopping");
+    let why = tokio::select! {
+        why = signals.next() => Some(why),
+        // Whoever decides nothing any more must not lead: another takes over.
+        _ = &mut rounds => None,
+    };
+    tracing::info!(why = why.unwrap_or("the loop has ended"), "stopping");
     stop.cancel();
-    ended(rounds, "the loop").await?;
+    if why.is_some() {
+        ended(rounds, "the loop").await?;
+    }
     ended(asking, "the questions to Prometheus").await?;
     hub.stop().await;
     // The lease last: while writes were under way, nobody else should have begun.
     ended(election, "the election").await?;
     hearing.await.context("the agents' listener panicked")?.context("the agents' listener failed")?;
+    for answering in answering {
+        answering.await.context("a listener panicked")?.context("the listener for autoscalers failed")?;
+    }
     serving.await.context("the API panicked")?.context("the API failed")?;
-    Ok(())
+    why.map(drop).context("the loop ended by itself")
 }
 
 /// Warns where the cluster's definitions are not those of this program: fields of a policy may be dropped, and rules not be held.

@@ -1,6 +1,7 @@
 //! The closed catalogue of metric families on `/metrics`: those of the signals, and Tidegate's own.
 
 pub mod dcgm;
+pub mod external;
 
 use crate::signals::Signal;
 use crate::units::Unit;
@@ -186,6 +187,7 @@ metrics! {
     ClusterWrites, "tidegate_cluster_writes_total", Counter, One, [Workload, Outcome], "Sizes and floors written to the API server, by outcome: ok, or why it was refused.";
     ClusterBlindSeconds, "tidegate_cluster_blind_seconds", Gauge, Seconds, [], "Time since which the API server cannot be watched; 0 while it can.";
     ClusterRightMissing, "tidegate_cluster_right_missing", Gauge, One, [Right], "1 while the controller lacks a right that it needs.";
+    PublishedAnswers, "tidegate_published_answers_total", Counter, One, [Outcome], "Sizes that autoscalers asked for, by the External Metrics API or through KEDA: ok, or why there was none.";
     ControllerLeads, "tidegate_controller_leads", Gauge, One, [], "1 while this controller leads and writes, 0 while it watches and learns.";
     DigestsSent, "tidegate_digests_sent_total", Counter, One, [], "Digests that the controller has taken in.";
     DigestErrors, "tidegate_digest_errors_total", Counter, One, [Cause], "Streams to the controller that could not be opened, or broke.";

@@ -80,6 +80,13 @@ pub(crate) const SERVERS: &[Server] = &[
     Server { name: "kwok", version: "0.8.0", tools: &[Tool::Go], source: None, build: kwok },
     Server { name: "containerd", version: "2.4.2", tools: &[Tool::Go], source: None, build: containerd },
     Server { name: "helm", version: "3.22.0", tools: &[Tool::Go], source: Some("helm"), build: helm },
+    Server {
+        name: "prometheus-adapter",
+        version: "0.12.0",
+        tools: &[Tool::Go],
+        source: None,
+        build: prometheus_adapter,
+    },
     Server { name: "pause", version: "1", tools: &[Tool::Go], source: Some("pause"), build: pause },
 ];
 
@@ -232,6 +239,10 @@ fn pause(_: &Server, staging: &Path) -> Result<()> {
 fn containerd(server: &Server, staging: &Path) -> Result<()> {
     let commands = ["containerd", "containerd-shim-runc-v2", "ctr"];
     go_install("github.com/containerd/containerd/v2", &commands, server, staging)
+}
+
+fn prometheus_adapter(server: &Server, staging: &Path) -> Result<()> {
+    go_install("sigs.k8s.io/prometheus-adapter", &["adapter"], server, staging)
 }
 
 fn kwok(server: &Server, staging: &Path) -> Result<()> {

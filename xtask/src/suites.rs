@@ -114,7 +114,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "cluster",
         about: "a real Kubernetes control plane with simulated nodes",
         kind: Kind::FilesWithBinary,
-        servers: &["kubernetes", "kwok", "helm", "prometheus"],
+        servers: &["kubernetes", "kwok", "helm", "prometheus", "prometheus-adapter"],
         packages: &[],
         threads: 1,
         minutes_max: 30,

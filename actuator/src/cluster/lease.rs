@@ -36,11 +36,31 @@ pub struct LeaseOptions {
     pub identity: String,
 }
 
-/// Takes part in the election until `stop`, then gives the lease back. Whether this process leads is told to `leading`.
+/// Who leads, as far as this process knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Leader {
+    /// This process.
+    This,
+    /// Another, whose lease holds.
+    Another,
+    /// Nobody, or nobody that is known of.
+    #[default]
+    Nobody,
+}
+
+impl Leader {
+    /// Whether this process leads.
+    #[must_use]
+    pub const fn is_this(self) -> bool {
+        matches!(self, Self::This)
+    }
+}
+
+/// Takes part in the election until `stop`, then gives the lease back. Who leads is told to `leading`.
 pub async fn elect(
     client: Client,
     options: LeaseOptions,
-    leading: watch::Sender<bool>,
+    leading: watch::Sender<Leader>,
     stop: CancellationToken,
 ) {
     let mut election =
@@ -59,12 +79,16 @@ pub async fn elect(
             Ok(Err(error)) => tracing::warn!(error = %error, "the lease could not be read or written"),
             Err(_) => tracing::warn!("the API server did not answer about the lease in time"),
         }
-        let leads = election.leads();
-        if leading.send_if_modified(|was| std::mem::replace(was, leads) != leads) {
-            tracing::info!(leads, identity = election.options.identity, "leadership changed");
+        let leader = election.leader();
+        if leading.send_if_modified(|was| std::mem::replace(was, leader) != leader) {
+            tracing::info!(
+                leads = leader.is_this(),
+                identity = election.options.identity,
+                "leadership changed"
+            );
         }
     }
-    if leading.send_replace(false) {
+    if leading.send_replace(Leader::Nobody).is_this() {
         let given = tokio::time::timeout(REQUEST_MAX, election.release()).await;
         if !matches!(given, Ok(Ok(()))) {
             tracing::warn!("the lease could not be given back; another takes over when it has run out");
@@ -103,8 +127,13 @@ impl Record {
 }
 
 impl Election {
-    fn leads(&self) -> bool {
-        self.renewed.is_some_and(|at| at.elapsed() < RENEW_WITHIN)
+    fn leader(&self) -> Leader {
+        if self.renewed.is_some_and(|at| at.elapsed() < RENEW_WITHIN) {
+            return Leader::This;
+        }
+        let another = |record: &Record| !record.holder.is_empty() && record.holder != self.options.identity;
+        let holds = |(record, since): &(Record, Instant)| another(record) && since.elapsed() < record.lasts;
+        if self.seen.as_ref().is_some_and(holds) { Leader::Another } else { Leader::Nobody }
     }
 
     async fn attempt(&mut self) -> kube::Result<()> {

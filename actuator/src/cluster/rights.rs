@@ -34,6 +34,9 @@ impl Identity {
     }
 }
 
+/// Where Kubernetes keeps what it tells its own parts.
+pub const KUBE_SYSTEM: &str = "kube-system";
+
 /// Where a right must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
@@ -43,6 +46,8 @@ pub enum Place {
     Watched,
     /// In the namespace that Tidegate runs in.
     Own,
+    /// In `kube-system`.
+    KubeSystem,
 }
 
 /// A row of the table: verbs on one kind of object, for one reason.
@@ -163,6 +168,12 @@ const fn by_option(right: Right, option: &'static str) -> Right {
 const EXEC: &str = "controller.checkpointExec";
 const CHECKPOINTS: &str = "checkpoints of training jobs by a command or a signal";
 
+/// Value of the chart that has the controller serve the External Metrics API.
+const EXTERNAL: &str = "externalMetrics.enabled";
+const EXTERNAL_METRICS: &str = "external metrics: who the API server's front proxy is, and what it trusts";
+/// Value of the chart that has the controller answer KEDA.
+const KEDA: &str = "keda.enabled";
+
 const CLUSTER: (Identity, Place) = (Identity::Controller, Place::Cluster);
 const WATCHED: (Identity, Place) = (Identity::Controller, Place::Watched);
 const OWN: (Identity, Place) = (Identity::Controller, Place::Own);
@@ -219,6 +230,29 @@ const FIXED: &[Right] = &[
         &["tidegate-tls"],
     ),
     only(right(OWN, ("", "configmaps"), PATCHES, "to tell agents what they trust it by"), &["tidegate-ca"]),
+    by_option(
+        only(
+            right(
+                (Identity::Controller, Place::KubeSystem),
+                ("", "configmaps"),
+                &["get", "list", "watch"],
+                EXTERNAL_METRICS,
+            ),
+            &["extension-apiserver-authentication"],
+        ),
+        EXTERNAL,
+    ),
+    by_option(
+        only(
+            right(CLUSTER, ("apiregistration.k8s.io", "apiservices"), PATCHES, EXTERNAL_METRICS),
+            &["v1beta1.external.metrics.k8s.io"],
+        ),
+        EXTERNAL,
+    ),
+    by_option(
+        only(right(OWN, ("", "secrets"), &["get", "update"], "answers to KEDA"), &["tidegate-keda"]),
+        KEDA,
+    ),
     right(
         (Identity::Agent, Place::Cluster),
         ("", "pods"),

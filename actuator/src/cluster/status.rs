@@ -40,6 +40,12 @@ impl Status {
         }
     }
 
+    /// Whether the size that it tells is published: the other controllers answer autoscalers by it.
+    fn is_published(&self) -> bool {
+        let via = |status: &ServingPolicyStatus| status.via.as_deref() == Some(Via::ExternalMetric.as_str());
+        matches!(self, Self::Serving(status) if via(status))
+    }
+
     /// What must be told soon: all but numbers that move with the load.
     fn news(&self) -> impl PartialEq + use<> {
         let told =
@@ -356,6 +362,17 @@ const WRITES_AT_ONCE: f64 = 50.0;
 /// Numbers alone are told no more often than this, and news of one policy no more often than every second.
 const NUMBERS_EVERY: Duration = Duration::from_secs(15);
 
+/// In which order statuses are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// At once, whatever else is to be written.
+    Now,
+    /// As soon as there is room.
+    News,
+    /// After all news.
+    Numbers,
+}
+
 impl Book {
     /// The conditions as last written, to go on from.
     #[must_use]
@@ -368,7 +385,7 @@ impl Book {
         self.written.insert(key, (status, now));
     }
 
-    /// Of these, those to be written now; they count as written.
+    /// Of these, those to be written now; they count as written. News of a published size is written like a size: it waits for nothing.
     pub fn due(&mut self, all: Vec<(PolicyKey, Status)>, now: Timestamp) -> Vec<(PolicyKey, Status)> {
         let passed = self.filled.map_or(0.0, |filled| now.since(filled).as_secs_f64());
         self.budget = match self.filled {
@@ -376,7 +393,7 @@ impl Book {
             Some(_) => (self.budget + passed * WRITES_PER_SECOND).min(WRITES_AT_ONCE),
         };
         self.filled = Some(now);
-        let mut waiting: Vec<(bool, Timestamp, PolicyKey, Status)> = Vec::new();
+        let mut waiting: Vec<(Turn, Timestamp, PolicyKey, Status)> = Vec::new();
         for (key, status) in all {
             let (news, since) = match self.written.get(&key) {
                 None => (true, Timestamp::EPOCH),
@@ -384,16 +401,21 @@ impl Book {
                 Some((old, at)) => (old.news() != status.news(), *at),
             };
             if news || now.since(since) >= NUMBERS_EVERY {
-                waiting.push((!news, since, key, status));
+                let turn = match (news, status.is_published()) {
+                    (true, true) => Turn::Now,
+                    (true, false) => Turn::News,
+                    (false, _) => Turn::Numbers,
+                };
+                waiting.push((turn, since, key, status));
             }
         }
         waiting.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
         let mut due = Vec::new();
-        for (_, _, key, status) in waiting {
-            if self.budget < 1.0 {
+        for (turn, _, key, status) in waiting {
+            if self.budget < 1.0 && turn != Turn::Now {
                 break;
             }
-            self.budget -= 1.0;
+            self.budget = (self.budget - 1.0).max(0.0);
             self.written.insert(key.clone(), (status.clone(), now));
             due.push((key, status));
         }
@@ -454,6 +476,20 @@ mod tests {
         next[400].1 = status(9, 2.0);
         let first = book.due(next, at(120));
         assert_eq!(first[0].0, key("p400"));
+    }
+
+    #[test]
+    fn a_published_size_waits_for_nothing() {
+        let published = |wanted| {
+            let Status::Serving(status) = status(wanted, 1.0) else { unreachable!() };
+            Status::Serving(ServingPolicyStatus { via: Some("external_metric".into()), ..status })
+        };
+        let all =
+            |wanted| (0..500).map(|i| (key(&format!("p{i:03}")), published(wanted))).collect::<Vec<_>>();
+        let mut book = Book::default();
+        assert_eq!(book.due(all(1), Timestamp::from_secs(1000)).len(), 500);
+        assert_eq!(book.due(all(2), Timestamp::from_secs(1001)).len(), 500);
+        assert!(book.due(all(2), Timestamp::from_secs(1002)).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tidegate_core::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::{AutoscalerFacts, NodeFacts, PodFacts, timestamp};
+use super::publish::ToldSize;
 use super::watch::{Scope, Table, follow};
 use super::way::AutoscalerKind;
 use crate::crds::{
@@ -20,13 +21,15 @@ use crate::crds::{
 /// Annotation of a policy: until then it decides and shows, but changes nothing. RFC 3339.
 pub const PAUSED_UNTIL: &str = "tidegate.io/paused-until";
 
-/// What a controller finds in a policy's status of what another has begun.
+/// What a controller finds in a policy's status of what another has begun, or has in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Kept {
     /// The target's size before the policy changed it.
     pub size_before: Option<u32>,
     /// A training job's resize.
     pub resize: Option<ResizeStatus>,
+    /// The size that is published.
+    pub told: Option<ToldSize>,
 }
 
 /// What is kept of a policy.
@@ -100,7 +103,8 @@ impl Tables {
             api.follow(&tables.serving, |policy: &DeserializeGuard<ServingPolicy>| {
                 PolicyFacts::of(policy, |policy| {
                     let size_before = policy.status.as_ref().and_then(|status| status.size_before);
-                    (&policy.spec, Kept { size_before, resize: None })
+                    let told = policy.status.as_ref().and_then(ToldSize::of);
+                    (&policy.spec, Kept { size_before, resize: None, told })
                 })
             });
             api.follow(&tables.training, |policy: &DeserializeGuard<TrainingPolicy>| {
@@ -108,6 +112,7 @@ impl Tables {
                     let kept = policy.status.as_ref().map(|status| Kept {
                         size_before: status.size_before,
                         resize: status.resize.clone(),
+                        told: None,
                     });
                     (&policy.spec, kept.unwrap_or_default())
                 })

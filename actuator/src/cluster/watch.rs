@@ -23,6 +23,9 @@ const OBJECTS_MAX: usize = 300_000;
 /// A kind that the server does not have is asked for again after this long: its definition may have come.
 const MISSING_PAUSE: Duration = Duration::from_secs(30);
 
+/// While the API server cannot be watched for longer than this, no size is made smaller: what is known may be long past.
+const BLIND_AFTER: Duration = Duration::from_secs(20);
+
 /// Which namespaces are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -89,6 +92,12 @@ impl Failing {
     #[must_use]
     pub const fn is_missing(&self) -> bool {
         matches!(self.code, Some(404))
+    }
+
+    /// What is known may be long past at `now`.
+    #[must_use]
+    pub fn blinds(&self, now: Timestamp) -> bool {
+        now.since(self.since) >= BLIND_AFTER
     }
 
     /// It may not be read.

@@ -3,6 +3,7 @@
 mod bounded;
 mod tls;
 
+pub(crate) use bounded::Bounded;
 pub(crate) use tls::config as tls_config;
 
 use std::future::Future;
@@ -16,7 +17,6 @@ use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 
-use self::bounded::Bounded;
 use super::Denied;
 use super::access::review::Reviewer;
 use super::access::tokens::{Tokens, TokensError};

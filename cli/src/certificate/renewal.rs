@@ -8,6 +8,7 @@ use anyhow::Context;
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use tidegate_core::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Place, Shared};
@@ -30,54 +31,74 @@ pub(crate) enum Source {
     Shared(Place),
 }
 
+/// Puts a new certificate into a listener's TLS; given a configuration that serves it to anybody.
+pub(crate) type Renews = Box<dyn Fn(&Arc<ServerConfig>) + Send + Sync>;
+
+/// That of a listener for clients that need no certificate.
+pub(crate) fn plain(served: RustlsConfig) -> Renews {
+    Box::new(move |config| served.reload_from_config(Arc::clone(config)))
+}
+
 /// A certificate, read.
 #[derive(Clone)]
 struct Read {
     /// The files' bytes, by which one is told from another.
     bytes: Vec<u8>,
     config: Arc<ServerConfig>,
+    /// What it is trusted by, where that is known.
+    authority: Option<String>,
     /// Until when it is good, where that is known.
     until: Option<Timestamp>,
 }
 
 impl Source {
-    /// The certificate as it is now, in files.
-    pub(crate) async fn files(&self) -> anyhow::Result<TlsFiles> {
-        Ok(self.shared().await?.files)
-    }
-
-    async fn shared(&self) -> anyhow::Result<Shared> {
+    /// The certificate as it is now.
+    pub(crate) async fn shared(&self) -> anyhow::Result<Shared> {
         match self {
-            Self::Given(files) => Ok(Shared { files: files.clone(), until: None }),
+            Self::Given(files) => Ok(Shared { files: files.clone(), authority: None, until: None }),
             Self::Shared(place) => place.shared().await,
         }
     }
 
     async fn read(&self) -> anyhow::Result<Read> {
         let shared = tokio::time::timeout(LOOK_MAX, self.shared()).await.context("no answer in time")?;
-        let Shared { files, until } = shared?;
+        let Shared { files, authority, until } = shared?;
         let read = |path: &std::path::Path| {
             std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))
         };
         let bytes = [read(&files.cert)?, read(&files.key)?].concat();
-        Ok(Read { bytes, config: tls_config(&files)?, until })
+        Ok(Read { bytes, config: tls_config(&files)?, authority, until })
     }
 }
 
-/// Looks at the source until `stop`, and puts what is new into `served`.
-pub(crate) async fn keep(source: Source, served: Vec<RustlsConfig>, stop: CancellationToken) {
+/// Looks at the source until `stop`, and puts what is new into what is `served`; what it is trusted by is told at once to `authority`.
+pub(crate) async fn keep(
+    source: Source,
+    served: Vec<Renews>,
+    authority: watch::Sender<Option<String>>,
+    stop: CancellationToken,
+) {
     let mut in_use: Option<Read> = None;
     let mut next: Option<(Read, Timestamp)> = None;
     loop {
         match source.read().await {
-            Ok(read) => note(read, &mut in_use, &mut next, clock::now()),
+            Ok(read) => {
+                let trusted = read.authority.clone();
+                authority.send_if_modified(|was| {
+                    *was != trusted && {
+                        *was = trusted;
+                        true
+                    }
+                });
+                note(read, &mut in_use, &mut next, clock::now());
+            }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(error, "the certificate could not be looked at; going on with the one in use");
             }
         }
         if let Some((read, _)) = next.take_if(|(_, at)| *at <= clock::now()) {
-            served.iter().for_each(|config| config.reload_from_config(Arc::clone(&read.config)));
+            served.iter().for_each(|renews| renews(&read.config));
             tracing::info!(until = read.until.map(|until| until.to_string()), "a new certificate is served");
             in_use = Some(read);
         }
@@ -111,7 +132,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = super::super::own(&["localhost".to_owned()], dir.path()).unwrap();
         let until = until.map(Timestamp::from_secs);
-        Read { bytes: bytes.to_vec(), config: tls_config(&files).unwrap(), until }
+        Read { bytes: bytes.to_vec(), config: tls_config(&files).unwrap(), authority: None, until }
     }
 
     #[test]

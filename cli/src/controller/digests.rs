@@ -1,12 +1,9 @@
 //! The controller's end of the agents' streams: who may tell, what is taken in, and what all agents together say.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::Context;
-use axum_server::Handle;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -18,8 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::door::{Bounds, Door};
 use super::hub::{Hub, lock};
 use crate::api::{TlsFiles, tls_config};
+use crate::certificate::renewal::Renews;
 use crate::{Usage, clock};
 
 /// Streams at once: one per node of the largest clusters, and some that are being replaced.
@@ -32,8 +31,8 @@ const SILENT_MAX: Duration = Duration::from_secs(30);
 const RECEIPTS_MAX: usize = 4;
 /// A node that is silent for so long is dropped.
 const DROPPED_AFTER: Duration = Duration::from_secs(60);
-/// Streams have this long to end.
-const DRAIN: Duration = Duration::from_secs(2);
+/// Some connections more than streams, for those that are refused; an agent has one stream, and one more while it is replaced.
+const BOUNDS: Bounds = Bounds { connections: STREAMS_MAX + 500, requests: 16 };
 /// Under this key of `extra` the API server tells which node a pod's token was made for (KEP-4193).
 const NODE_CLAIM: &str = "authentication.kubernetes.io/node-name";
 
@@ -50,8 +49,7 @@ pub(super) struct DigestOptions {
 
 /// An address taken, not yet served.
 pub(super) struct Bound {
-    listener: TcpListener,
-    tls: Option<RustlsConfig>,
+    door: Door,
     options: DigestOptions,
 }
 
@@ -65,24 +63,21 @@ impl DigestOptions {
             let needs = "that needs --tls-cert, --tls-key and --agent-account";
             return Err(Usage(format!("digests: {} is beyond loopback: {needs}", self.addr)).into());
         }
-        let tls = self.tls.as_ref().map(tls_config).transpose()?.map(RustlsConfig::from_config);
-        let failed = || format!("failed to listen on {} for digests", self.addr);
-        let listener = TcpListener::bind(self.addr).with_context(failed)?;
-        listener.set_nonblocking(true).with_context(failed)?;
-        Ok(Bound { listener, tls, options: self })
+        let tls = self.tls.as_ref().map(tls_config).transpose()?;
+        let door = Door::open("digests", self.addr, tls, None, BOUNDS)?;
+        Ok(Bound { door, options: self })
     }
 }
 
 impl Bound {
     /// The address as agents are given it.
     pub(super) fn url(&self) -> anyhow::Result<String> {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        Ok(format!("{scheme}://{}", self.listener.local_addr()?))
+        self.door.url()
     }
 
-    /// What it serves TLS with.
-    pub(super) fn tls(&self) -> Option<RustlsConfig> {
-        self.tls.clone()
+    /// By which it takes a new certificate.
+    pub(super) fn renews(&self) -> Option<Renews> {
+        self.door.renews()
     }
 
     /// Serves until `stop`.
@@ -104,17 +99,7 @@ impl Bound {
         };
         let service = DigestsServer::new(service).max_decoding_message_size(DIGEST_BYTES_MAX);
         let app = axum::Router::new().route_service("/tidegate.digest.v1.Digests/{*method}", service);
-        let handle = Handle::new();
-        let ending = handle.clone();
-        tokio::spawn(async move {
-            stop.cancelled().await;
-            ending.graceful_shutdown(Some(DRAIN));
-        });
-        let server = axum_server::from_tcp(self.listener)?.handle(handle);
-        match self.tls {
-            Some(config) => server.acceptor(RustlsAcceptor::new(config)).serve(app.into_make_service()).await,
-            None => server.serve(app.into_make_service()).await,
-        }
+        self.door.serve(app, stop).await
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::Client;
 use tidegate_actuator::cluster::entry::PolicyKey;
+use tidegate_actuator::cluster::lease::Leader;
 use tidegate_actuator::cluster::victims;
 use tidegate_actuator::cluster::watch::Scope;
 use tidegate_actuator::cluster::{Cluster, Recall};
@@ -23,6 +24,7 @@ use tokio::sync::{broadcast, watch};
 use super::demand::Demand;
 use super::digests::SharedBoard;
 use super::prometheus::Question;
+use super::published::Sizes;
 use super::rights::{self, Lacking};
 use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
 use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
@@ -45,8 +47,10 @@ pub(super) struct Hub {
     pub(super) cluster: Mutex<Option<Cluster>>,
     pub(super) cards: Mutex<BTreeMap<WorkloadId, Card>>,
     pub(super) news: broadcast::Sender<Event>,
-    pub(super) leading: watch::Receiver<bool>,
+    pub(super) leading: watch::Receiver<Leader>,
     pub(super) lacking: Mutex<Lacking>,
+    /// What autoscalers are answered with; told anew after each round.
+    pub(super) sizes: watch::Sender<Arc<Sizes>>,
     exporter: Exporter,
     started_at: Timestamp,
     host: String,
@@ -77,7 +81,7 @@ impl Hub {
         client: Client,
         scope: Scope,
         url: &str,
-        leading: watch::Receiver<bool>,
+        leading: watch::Receiver<Leader>,
     ) -> anyhow::Result<Self> {
         let started_at = clock::now();
         let data = std::fs::canonicalize(&args.data)
@@ -101,12 +105,18 @@ impl Hub {
             news: broadcast::channel(EVENTS_KEPT).0,
             leading,
             lacking: Mutex::default(),
+            sizes: watch::Sender::default(),
             started_at,
             host: args.identity.clone().unwrap_or_else(keep::host_name),
             url: url.to_owned(),
             notes,
             _locked: locked,
         })
+    }
+
+    /// Whether this controller leads.
+    pub(super) fn leads(&self) -> bool {
+        self.leading.borrow().is_this()
     }
 
     /// What Prometheus is to be asked, by workload.
@@ -228,8 +238,7 @@ impl Backend for Hub {
 
     fn about(&self) -> About {
         let pools = |cluster: &Cluster| cluster.pools().next().and_then(|(_, fleet)| show::pool(fleet));
-        let leads = *self.leading.borrow();
-        let role = if leads {
+        let role = if self.leads() {
             "This controller leads."
         } else {
             "Another controller leads; this one watches and learns."

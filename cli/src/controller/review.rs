@@ -90,17 +90,21 @@ impl ByApiServer {
             resource_attributes: Some(attributes),
             ..SubjectAccessReviewSpec::default()
         };
-        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let review = api
-            .create(&PostParams::default(), &SubjectAccessReview { spec, ..SubjectAccessReview::default() })
-            .await?;
-        Ok(review.status.is_some_and(|status| status.allowed))
+        allowed(&self.client, spec).await
     }
 
     async fn ask(&self, token: &str, asked: &Asked) -> kube::Result<Verdict> {
         let Some(user) = self.user(token).await? else { return Ok(Verdict::Unknown) };
         Ok(if self.may(user, asked).await? { Verdict::Allowed } else { Verdict::Refused })
     }
+}
+
+/// Whether the API server's authorisers allow it.
+pub(super) async fn allowed(client: &Client, spec: SubjectAccessReviewSpec) -> kube::Result<bool> {
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+    let review = api.create(&PostParams::default(), &review).await?;
+    Ok(review.status.is_some_and(|status| status.allowed))
 }
 
 impl Reviewer for ByApiServer {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::Client;
 use tidegate_actuator::cluster::lease::LeaseOptions;
 use tidegate_actuator::cluster::rights::review::own_lacks;
-use tidegate_actuator::cluster::rights::{Identity, Permission, Place, permissions};
+use tidegate_actuator::cluster::rights::{Identity, KUBE_SYSTEM, Permission, Place, optional, permissions};
 use tidegate_core::{Label, Metric};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -48,13 +48,25 @@ pub(super) async fn review(hub: Arc<Hub>, client: Client, questions: Vec<Questio
 
 /// What this controller has to ask about: what it does as it was started.
 pub(super) fn questions(args: &ControllerArgs, lease: &LeaseOptions) -> Vec<Question> {
+    let published = &args.published;
     let is_used = |one: &Permission| match (one.resource, one.name) {
+        ("apiservices", _) => published.external_metrics_service.is_some(),
+        ("configmaps", _) if one.place == Place::KubeSystem => published.external_metrics.is_some(),
+        ("secrets", name) if one.option.is_some() => {
+            name.is_some() && published.keda_secret.as_deref() == name
+        }
+        // Commands in pods: whoever has a policy that needs them is told by that policy.
+        _ if one.option.is_some() => false,
         ("leases", name) => name.is_none_or(|name| name == lease.name),
         ("secrets", None) | ("configmaps", _) => args.tls_secret.is_some(),
         ("secrets", name) => args.tls_secret.as_deref() == name,
         _ => true,
     };
-    let used = permissions(Identity::Controller).into_iter().filter(is_used).collect();
+    let used = permissions(Identity::Controller)
+        .into_iter()
+        .chain(optional(Identity::Controller))
+        .filter(is_used)
+        .collect();
     by_place(used, &lease.namespace, &args.namespace)
 }
 
@@ -62,7 +74,12 @@ pub(super) fn questions(args: &ControllerArgs, lease: &LeaseOptions) -> Vec<Ques
 fn by_place(all: Vec<Permission>, own: &str, watched: &[String]) -> Vec<Question> {
     let (of_watched, elsewhere): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|one| one.place == Place::Watched && !watched.is_empty());
-    let mut questions = vec![(own.to_owned(), elsewhere)];
+    let (of_system, of_own): (Vec<_>, Vec<_>) =
+        elsewhere.into_iter().partition(|one| one.place == Place::KubeSystem);
+    let mut questions = vec![(own.to_owned(), of_own)];
+    if !of_system.is_empty() {
+        questions.push((KUBE_SYSTEM.to_owned(), of_system));
+    }
     for namespace in watched {
         match questions.iter_mut().find(|(known, _)| known == namespace) {
             Some((_, wanted)) => wanted.extend(&of_watched),
@@ -96,7 +113,7 @@ pub(super) fn sentences(lacking: &Lacking) -> Vec<String> {
     let sentence = |(namespace, one): (&String, &Permission)| {
         let place = match one.place {
             Place::Cluster => String::new(),
-            Place::Own | Place::Watched => format!(" in namespace {namespace}"),
+            Place::Own | Place::Watched | Place::KubeSystem => format!(" in namespace {namespace}"),
         };
         format!("It may not {one}{place}: that is needed for {}.", one.why)
     };

@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::{Hub, lock};
+use super::published::Sizes;
 use super::write::{Announcement, Writer};
 use crate::api::views::Event;
 use crate::board::Card;
@@ -66,12 +67,16 @@ impl Hand {
     fn round(&mut self, hub: &Hub) {
         let now = clock::now();
         self.rounds += 1;
-        let leads = *hub.leading.borrow();
+        let leader = *hub.leading.borrow();
+        let leads = leader.is_this();
         super::digests::gather(hub);
         let (samples, statuses) = {
             let mut cluster = lock(&hub.cluster);
             let Some(cluster) = cluster.as_mut() else { return };
             let round = cluster.round(now, leads);
+            if cluster.is_synced() {
+                hub.sizes.send_replace(Arc::new(Sizes::new(now, cluster.published(leader, now))));
+            }
             let told = self.tell(hub, cluster, &round, leads);
             let turn = |(i, _): &(u64, _)| i % KEEP_EVERY == self.rounds % KEEP_EVERY;
             (0..).zip(cluster.brains()).filter(turn).for_each(|(_, brain)| keep::brain(&hub.store, brain));
@@ -167,7 +172,7 @@ impl Hand {
         }
         let failing = round.failing.as_ref().map(|failing| round.at.since(failing.since).as_secs_f64());
         hub.registry.gauge(Metric::ClusterBlindSeconds, &[]).set(Some(failing.unwrap_or(0.0)));
-        let leads = f64::from(u8::from(*hub.leading.borrow()));
+        let leads = f64::from(u8::from(hub.leads()));
         hub.registry.gauge(Metric::ControllerLeads, &[]).set(Some(leads));
     }
 }

@@ -52,6 +52,7 @@ fn line(text: &mut String, right: &Right) {
         Place::Cluster => "cluster",
         Place::Watched => "watched",
         Place::Own => "its own namespace",
+        Place::KubeSystem => "`kube-system`",
     };
     let option = right.option.map(|option| format!("; only with `{option}`")).unwrap_or_default();
     row(text, &[&right.verbs.join(", "), &on, place, &format!("{}{option}", right.why)]);

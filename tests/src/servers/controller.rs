@@ -15,8 +15,9 @@ use tidegate_digest::{Part, Parts, v1};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use super::{Program, binary, free_port, http, http_options};
+use super::{Program, binary, crypto, free_port, http, http_options};
 use crate::waiting;
 
 /// Its first line on standard output must be there by then, on a busy two-core machine.
@@ -166,13 +167,25 @@ impl Agent {
     /// Sends digests of `node` to a controller until it is dropped, and again after a break.
     #[must_use]
     pub fn start(digests: &str, node: &str) -> Self {
+        Self::start_with(digests, node, None)
+    }
+
+    /// The same, over TLS: the controller is trusted by this authority, PEM.
+    #[must_use]
+    pub fn start_trusting(digests: &str, node: &str, authority: &str) -> Self {
+        crypto();
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
+        Self::start_with(digests, node, Some(tls))
+    }
+
+    fn start_with(digests: &str, node: &str, tls: Option<ClientTlsConfig>) -> Self {
         let told: Arc<Mutex<Told>> = Arc::default();
         let (url, node, telling) = (digests.to_owned(), node.to_owned(), Arc::clone(&told));
         let task = tokio::spawn(async move {
             let mut sequence = 0;
             loop {
                 // A controller that is away or refuses is what some tests are about.
-                drop(stream(&url, &node, &telling, &mut sequence).await);
+                drop(stream(&url, tls.clone(), &node, &telling, &mut sequence).await);
                 tokio::time::sleep(DIGEST_EVERY).await;
             }
         });
@@ -209,11 +222,15 @@ impl Drop for Agent {
 
 async fn stream(
     url: &str,
+    tls: Option<ClientTlsConfig>,
     node: &str,
     told: &Mutex<Told>,
     sequence: &mut u64,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned())?;
+    let mut endpoint = Endpoint::from_shared(url.to_owned())?;
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls)?;
+    }
     let mut client = DigestsClient::new(endpoint.connect().await?);
     let (digests, waiting) = mpsc::channel(4);
     let mut receipts = client.send(ReceiverStream::new(waiting)).await?.into_inner();

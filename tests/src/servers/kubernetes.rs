@@ -15,11 +15,13 @@ use super::{Program, crypto, directory, free_port, http};
 use crate::waiting;
 use credentials::{ADMIN_TOKEN, Credentials};
 
+mod adapter;
 mod credentials;
 mod helm;
 mod kwok;
 mod node;
 
+pub use adapter::PrometheusAdapter;
 pub use helm::helm;
 pub use kwok::{FakeNode, Kwok, READY_AFTER, RUNS_FOR};
 pub use node::{LiveNode, pause};
@@ -128,6 +130,12 @@ impl ControlPlane {
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
         self.credentials.ca()
+    }
+
+    /// Certificate and key of its front proxy, PEM: whoever has them may speak for any user to an aggregated API.
+    #[must_use]
+    pub fn front_proxy(&self) -> String {
+        self.credentials.front_proxy()
     }
 
     /// Where its programs write what they have to say: `kube-apiserver.err` and so on.

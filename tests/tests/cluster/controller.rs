@@ -17,7 +17,7 @@ use tidegate_tests::waiting;
 use crate::objects::{deploy, object, wait_for_ready};
 
 /// A decision and its write take seconds; this is for a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Some rounds of the loop in which nothing may happen; bounded by the loop's own counter, not by this.
 const ROUNDS: u64 = 8;
 pub(crate) const CHAT: &str = "default/deployment/chat";
@@ -50,23 +50,9 @@ impl Scene {
         Controller::start(&self.control_plane.kubeconfig(), identity, arguments).await
     }
 
-    /// A policy on `chat` with a hint of ten requests a second and replica.
+    /// A policy on `chat`: see [`policy`].
     pub(crate) async fn policy(&self, mode: &str, more: Value) {
-        let mut spec = json!({
-            "target": { "kind": "Deployment", "name": "chat" },
-            "mode": mode,
-            "replicas": { "min": 1, "max": 12 },
-            "slo": { "latency": "2s", "target": 0.99 },
-            "capacity": { "requestsPerSecond": 10.0, "concurrency": 4 },
-        });
-        let (spec_map, more) = (spec.as_object_mut().expect("an object"), more.as_object().cloned());
-        spec_map.extend(more.into_iter().flatten());
-        let manifest = json!({
-            "apiVersion": "tidegate.io/v1alpha1", "kind": "ServingPolicy",
-            "metadata": { "name": "chat" }, "spec": spec,
-        });
-        let policies = Api::<ServingPolicy>::default_namespaced(self.client.clone());
-        policies.create(&PostParams::default(), &object(manifest)).await.expect("the policy is right");
+        policy(&self.client, mode, more).await;
     }
 
     pub(crate) async fn set_mode(&self, mode: &str) {
@@ -138,6 +124,25 @@ impl Scene {
         })
         .await;
     }
+}
+
+/// Makes a policy on `chat` with a hint of ten requests a second and replica.
+pub(crate) async fn policy(client: &Client, mode: &str, more: Value) {
+    let mut spec = json!({
+        "target": { "kind": "Deployment", "name": "chat" },
+        "mode": mode,
+        "replicas": { "min": 1, "max": 12 },
+        "slo": { "latency": "2s", "target": 0.99 },
+        "capacity": { "requestsPerSecond": 10.0, "concurrency": 4 },
+    });
+    let (spec_map, more) = (spec.as_object_mut().expect("an object"), more.as_object().cloned());
+    spec_map.extend(more.into_iter().flatten());
+    let manifest = json!({
+        "apiVersion": "tidegate.io/v1alpha1", "kind": "ServingPolicy",
+        "metadata": { "name": "chat" }, "spec": spec,
+    });
+    let policies = Api::<ServingPolicy>::default_namespaced(client.clone());
+    policies.create(&PostParams::default(), &object(manifest)).await.expect("the policy is right");
 }
 
 /// Teaches the API server Tidegate's kinds.

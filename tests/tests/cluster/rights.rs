@@ -116,13 +116,15 @@ async fn the_charts_roles_are_the_table_in_both_directions() {
     chart::install(&control_plane, &["namespaces={ml,batch}"]);
     assert_eq!(granted(&client).await, needed(&watched));
     allowed(&client, &watched).await;
-    // What is granted by a value alone: with it, and with nothing else.
-    chart::install(&control_plane, &["controller.checkpointExec=true"]);
-    let with = |one: Permission| (one.identity.account().to_owned(), None, one.to_string());
-    let more = Identity::ALL.into_iter().flat_map(optional).inspect(|one| {
-        assert_eq!((one.place, one.option), (Place::Watched, Some("controller.checkpointExec")), "{one}");
+    // What is granted by values alone: with them, and with nothing else.
+    let more: Vec<_> = Identity::ALL.into_iter().flat_map(optional).collect();
+    let values: BTreeSet<_> = more.iter().filter_map(|one| Some(format!("{}=true", one.option?))).collect();
+    chart::install(&control_plane, &values.iter().map(String::as_str).collect::<Vec<_>>());
+    let with = more.into_iter().flat_map(|one| {
+        let places = places(one.place, NAMESPACE, &[]);
+        places.into_iter().map(move |place| (one.identity.account().to_owned(), place, one.to_string()))
     });
-    assert_eq!(granted(&client).await, needed(&[]).into_iter().chain(more.map(with)).collect());
+    assert_eq!(granted(&client).await, needed(&[]).into_iter().chain(with).collect());
 }
 
 /// The API server's own authorisers say the same.

@@ -8,7 +8,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::{Permission, Place};
+use super::{KUBE_SYSTEM, Permission, Place};
 
 /// Whether rules of one's own, as the API server lists them, allow it.
 #[must_use]
@@ -119,6 +119,7 @@ pub fn attributes(wanted: &Permission, namespace: Option<&str>) -> ResourceAttri
 pub fn places(place: Place, own: &str, watched: &[String]) -> Vec<Option<String>> {
     match place {
         Place::Own => vec![Some(own.to_owned())],
+        Place::KubeSystem => vec![Some(KUBE_SYSTEM.to_owned())],
         Place::Watched if !watched.is_empty() => watched.iter().cloned().map(Some).collect(),
         Place::Cluster | Place::Watched => vec![None],
     }

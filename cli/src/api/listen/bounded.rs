@@ -13,12 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Accepts a connection while there is a place for it.
 #[derive(Debug, Clone)]
-pub(super) struct Bounded {
+pub(crate) struct Bounded {
     places: Arc<Semaphore>,
 }
 
 impl Bounded {
-    pub(super) fn new(connections_max: usize) -> Self {
+    pub(crate) fn new(connections_max: usize) -> Self {
         Self { places: Arc::new(Semaphore::new(connections_max)) }
     }
 }
@@ -39,7 +39,7 @@ impl<S> Accept<TcpStream, S> for Bounded {
 
 /// A connection with its place.
 #[derive(Debug)]
-pub(super) struct Placed {
+pub(crate) struct Placed {
     stream: TcpStream,
     _place: OwnedSemaphorePermit,
 }

@@ -154,7 +154,7 @@ fn target(policy: &Value) -> (String, String) {
 /// Whether the controller may run commands in pods, which it needs for the checkpoints of this policy.
 async fn may_command(asked: &Asked, policy: &str, findings: &mut Findings) {
     let namespace = policy.split('/').next();
-    for one in optional(Identity::Controller) {
+    for one in optional(Identity::Controller).into_iter().filter(|one| one.resource == "pods") {
         let (account, question) = (one.identity.account(), attributes(&one, namespace));
         if let (Some(option), Ok(false)) =
             (one.option, may(&asked.client, (&asked.own, account), question).await)

@@ -91,6 +91,12 @@ impl Credentials {
         vec![der.expect("the authority was made here").to_vec()]
     }
 
+    /// Certificate and key of the front proxy, PEM: whoever has them may speak for any user to an aggregated API.
+    pub(super) fn front_proxy(&self) -> String {
+        let read = |name: &str| fs::read_to_string(self.dir.join(name)).expect("it was written here");
+        read(FRONT_PROXY_CERTIFICATE) + &read(FRONT_PROXY_KEY)
+    }
+
     /// A plain client that trusts the authority.
     pub(super) fn http(&self) -> reqwest::Client {
         https(self.ca_pem.as_bytes())
