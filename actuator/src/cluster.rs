@@ -13,6 +13,8 @@ pub mod floor;
 pub mod gather;
 pub mod kinds;
 pub mod lease;
+mod members;
+mod policies;
 pub mod publish;
 pub mod rights;
 pub mod status;
@@ -41,19 +43,19 @@ use entry::{Entry, Intent, PolicyKey};
 use facts::AutoscalerFacts;
 use floor::Raise;
 use gather::Gathered;
-use kinds::TargetKind;
+use members::Pods;
+use policies::Policies;
+pub use policies::{Idle, Unreadable};
 use tables::Tables;
-use targets::{Found, Targets};
+use targets::{Found, Place, Targets};
 use victims::Marks;
 use watch::Scope;
-use way::{AutoscalerKind, Conflict, Rival, Way};
+use way::{AutoscalerKind, Autoscalers, Conflict, Way};
 
 /// Writes that are under way when the controller ends have this long.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 /// A floor that is as it was for so long after its policy went is given back: no write of before is still to be seen.
 const RETURNED_AFTER: Duration = Duration::from_secs(20);
-/// Workloads that one controller sizes.
-const WORKLOADS_MAX: usize = 20_000;
 
 /// What is known of a workload from before it was watched.
 pub trait Recall: Send + Sync {
@@ -80,7 +82,7 @@ pub struct Part {
     /// What was seen, planned and decided.
     pub told: Told,
     /// The intent it was planned by.
-    pub intent: Intent,
+    pub intent: Arc<Intent>,
     /// Its pods.
     pub gathered: Gathered,
     /// Why its target is not there, if it is not.
@@ -95,26 +97,6 @@ pub struct Part {
     pub resize: Option<ResizeStatus>,
     /// Why its last write failed, if it did.
     pub refused: Option<Refused>,
-}
-
-/// A policy that has no workload of its own: another was there first, or its spec cannot be held.
-#[derive(Debug, Clone)]
-pub struct Idle {
-    /// The intent.
-    pub intent: Intent,
-    /// The policy that holds the target.
-    pub held_by: Option<String>,
-}
-
-/// A policy whose spec cannot be read, as where a definition of another version let it in. It has no workload.
-#[derive(Debug, Clone)]
-pub struct Unreadable {
-    /// Which.
-    pub key: PolicyKey,
-    /// Changes with the spec.
-    pub generation: i64,
-    /// What is wrong with it.
-    pub text: Arc<str>,
 }
 
 /// What one round saw, decided and did.
@@ -149,6 +131,7 @@ struct Return {
 pub struct Cluster {
     fleets: BTreeMap<Option<String>, (Fleet, Study)>,
     entries: BTreeMap<WorkloadId, Entry>,
+    policies: Policies,
     tables: Tables,
     targets: Targets,
     hands: Hands,
@@ -174,6 +157,7 @@ impl Cluster {
         Self {
             fleets: BTreeMap::new(),
             entries: BTreeMap::new(),
+            policies: Policies::default(),
             tables: Tables::start(&client, &scope, &stop),
             targets: Targets::new(client.clone(), scope.clone(), stop.clone()),
             hands: Hands::new(client.clone()),
@@ -223,7 +207,7 @@ impl Cluster {
     /// The intent by which a workload is sized.
     #[must_use]
     pub fn intent(&self, id: &WorkloadId) -> Option<&Intent> {
-        self.entries.get(id).map(|entry| &entry.intent)
+        self.entries.get(id).map(|entry| &*entry.intent)
     }
 
     /// Takes in an alert for every workload that has a rule for it.
@@ -275,7 +259,7 @@ impl Cluster {
             };
             let part = Part {
                 told,
-                intent: entry.intent.clone(),
+                intent: Arc::clone(&entry.intent),
                 gathered: entry.gathered().clone(),
                 missing: look.missing.clone(),
                 way: entry.way.clone(),
@@ -291,27 +275,15 @@ impl Cluster {
 
     /// Takes in policies that are new, changed or gone.
     fn follow_policies(&mut self, now: Timestamp, leads: bool, round: &mut ClusterRound) {
-        let (mut intents, unreadable) = self.intents();
-        // The elder first; of two made in the same second, the one whose name comes first.
-        intents.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
-        let mut held: BTreeMap<WorkloadId, PolicyKey> = BTreeMap::new();
-        let mut idle = Vec::new();
-        for intent in intents {
-            let Some(id) = intent.id() else { continue };
-            if let Some(holder) = held.get(&id) {
-                idle.push(Idle { held_by: Some(holder.path()), intent });
-                continue;
+        if self.policies.follow(&self.tables) {
+            let held = self.policies.held.clone();
+            round.gone = self.entries.keys().filter(|id| !held.contains_key(*id)).cloned().collect();
+            for (id, intent) in held {
+                self.take(id, intent);
             }
-            if !intent.problems.is_empty() || held.len() >= WORKLOADS_MAX {
-                idle.push(Idle { held_by: None, intent });
-                continue;
-            }
-            held.insert(id.clone(), intent.key.clone());
-            self.targets.want(&intent.kind(), now);
-            self.take(id, intent);
         }
-        let gone: Vec<_> = self.entries.keys().filter(|id| !held.contains_key(*id)).cloned().collect();
-        for id in &gone {
+        self.policies.kinds.iter().for_each(|kind| self.targets.want(kind, now));
+        for id in &round.gone {
             if leads {
                 self.give_back(id, now);
             }
@@ -321,45 +293,24 @@ impl Cluster {
                 fleet.remove(id);
             }
         }
-        (round.idle, round.unreadable, round.gone) = (idle, unreadable, gone);
-    }
-
-    /// What all policies ask for, and those that cannot be read.
-    fn intents(&self) -> (Vec<Intent>, Vec<Unreadable>) {
-        let (mut intents, mut unreadable) = (Vec::new(), Vec::new());
-        let mut cannot = |serving, (namespace, name): &(String, String), generation, text: &Arc<str>| {
-            let key = PolicyKey { serving, namespace: namespace.clone(), name: name.clone() };
-            unreadable.push(Unreadable { key, generation, text: Arc::clone(text) });
-        };
-        for (key, facts) in self.tables.serving.look().all() {
-            match &facts.spec {
-                Ok(spec) => intents.push(Intent::serving(&key.0, &key.1, facts, spec)),
-                Err(text) => cannot(true, key, facts.generation, text),
-            }
-        }
-        for (key, facts) in self.tables.training.look().all() {
-            match &facts.spec {
-                Ok(spec) => intents.push(Intent::training(&key.0, &key.1, facts, spec)),
-                Err(text) => cannot(false, key, facts.generation, text),
-            }
-        }
-        (intents, unreadable)
+        round.idle.clone_from(&self.policies.idle);
+        round.unreadable.clone_from(&self.policies.unreadable);
     }
 
     /// Makes or changes the mind of one workload.
-    fn take(&mut self, id: WorkloadId, intent: Intent) {
+    fn take(&mut self, id: WorkloadId, intent: Arc<Intent>) {
         if let Some(entry) = self.entries.get_mut(&id) {
             if entry.intent == intent {
                 return;
             }
-            let before = std::mem::replace(&mut entry.intent, intent.clone());
+            let before = std::mem::replace(&mut entry.intent, Arc::clone(&intent));
             if before.pool == intent.pool && before.policy == intent.policy {
                 return;
             }
             let brain = self.fleets.get_mut(&before.pool).and_then(|(fleet, _)| fleet.remove(&id));
             if let Some(brain) = brain {
-                let brain = brain.under(intent.policy);
-                self.fleets.entry(intent.pool).or_default().0.insert(brain);
+                let brain = brain.under(intent.policy.clone());
+                self.fleets.entry(intent.pool.clone()).or_default().0.insert(brain);
                 return;
             }
         }
@@ -388,45 +339,36 @@ impl Cluster {
 
     /// Looks at every workload and tells its brain.
     fn observe(&mut self, now: Timestamp, leads: bool) -> BTreeMap<WorkloadId, Look> {
-        let pods = self.tables.pods.look();
-        let hpas = self.tables.hpas.look();
-        let scaled = self.tables.scaled_objects.look();
+        let mut known = self.tables.pods.look();
+        let changed = known.take_changed();
+        let pods = Pods::new(&known, changed);
+        let (hpas, scaled) = (self.tables.hpas.look(), self.tables.scaled_objects.look());
+        let autoscalers = Autoscalers::of(&hpas, &scaled);
         let mut looks = BTreeMap::new();
         for (id, entry) in &mut self.entries {
-            let target = &entry.intent.target;
-            let namespace = entry.intent.key.namespace.clone();
-            let found =
-                self.targets.find(&entry.intent.kind(), &namespace, &target.name, target.group.as_deref());
+            let intent = Arc::clone(&entry.intent);
+            let (target, namespace) = (&intent.target, intent.key.namespace.as_str());
+            let found = self.targets.find(&intent.kind(), namespace, &target.name, target.group.as_deref());
+            let rivals = autoscalers.on(namespace, &target.kind, &target.name);
             let (place, facts, missing) = match found {
-                Found::Object(found) => {
-                    let (resource, layout, facts) = *found;
-                    (Some((resource, layout)), Some(facts), None)
-                }
+                Found::Object(place, facts) => (Some(place), Some(facts), None),
                 Found::Waiting => (None, None, Some(Missing::Waiting)),
                 Found::Absent => (None, None, Some(Missing::Absent)),
                 Found::NoKind => (None, None, Some(Missing::NoKind)),
                 Found::Unreadable(text) => (None, None, Some(Missing::Unreadable(text))),
             };
             entry.look(facts, &pods, now);
-            let on_target = |facts: &AutoscalerFacts| {
-                facts.target_kind == entry.intent.target.kind && facts.target_name == entry.intent.target.name
-            };
-            let mut rivals: Vec<Rival<'_>> = Vec::new();
-            for (kind, table) in [(AutoscalerKind::Hpa, &hpas), (AutoscalerKind::ScaledObject, &scaled)] {
-                let of_namespace = table.of_namespace(&namespace).filter(|(_, facts)| on_target(facts));
-                rivals.extend(of_namespace.map(|((_, name), facts)| Rival { kind, name, facts }));
-            }
-            entry.way = entry.target().map(|target| way::way(entry.intent.via, target, &rivals));
-            let Some((fleet, _)) = self.fleets.get_mut(&entry.intent.pool) else { continue };
+            entry.way = entry.target().map(|target| way::way(intent.via, target, rivals));
+            let Some((fleet, _)) = self.fleets.get_mut(&intent.pool) else { continue };
             let Some(brain) = fleet.get_mut(id) else { continue };
             // Whoever does not write, for whatever reason, finds sizes that others have set.
-            let writes = leads && entry.intent.acts(now) && matches!(entry.way, Some(Ok(_)));
+            let writes = leads && intent.acts(now) && matches!(entry.way, Some(Ok(_)));
             brain.set_mode(if writes { Mode::Active } else { Mode::Shadow });
             if !writes {
                 entry.course.leave();
             }
             entry.remember_size(now);
-            let (seen, progress) = entry.tell(brain, &*self.readings, &rivals, now);
+            let (seen, progress) = entry.tell(brain, &*self.readings, rivals, now);
             let raised = rivals.iter().find(|rival| rival.facts.raised.is_some());
             let raise = raised.and_then(|r| Some((r.kind, r.name.to_owned(), Raise::of(r.facts)?)));
             let autoscalers = rivals.iter().map(|r| (r.kind, r.name.to_owned(), r.facts.clone())).collect();
@@ -493,16 +435,12 @@ impl Cluster {
     fn marks(&self, id: &WorkloadId, order: &Order) -> Marks {
         let Some(entry) = self.entries.get(id) else { return Marks::default() };
         let Order::Size { from: Some(from), to, .. } = order else { return Marks::default() };
-        let selector = entry.target().and_then(|target| target.selector.as_ref());
-        let (Some(selector), true) = (selector, to < from && victims::are_chosen(&entry.intent.target.kind))
-        else {
+        if to >= from || !victims::are_chosen(&entry.intent.target.kind) {
             return Marks::default();
-        };
-        let namespace = &entry.intent.key.namespace;
+        }
         let in_flight = self.readings.in_flight_by_pod(id);
         let pods = self.tables.pods.look();
-        let own = pods.of_namespace(namespace).filter(|(_, pod)| selector.matches(&pod.labels));
-        victims::choose(namespace, own.map(|((_, name), pod)| (name.as_str(), pod)), &in_flight, from - to)
+        victims::choose(&entry.intent.key.namespace, entry.pods(&pods), &in_flight, from - to)
     }
 
     /// Remembers what a policy that is gone had in force. Sizes that were written stay: nobody is left who knows better.
@@ -550,7 +488,7 @@ impl Cluster {
 struct Look {
     seen: Option<tidegate_brain::Seen>,
     progress: Option<tidegate_brain::Progress>,
-    place: Option<(kube::api::ApiResource, &'static TargetKind)>,
+    place: Option<Place>,
     missing: Option<Missing>,
     raise: Option<(AutoscalerKind, String, Raise)>,
     autoscalers: Vec<(AutoscalerKind, String, AutoscalerFacts)>,
@@ -566,14 +504,14 @@ fn floor_wanted(intent: &Intent, plan: &Plan, look: &Look, now: Timestamp) -> Op
 }
 
 fn size_order(entry: &Entry, to: u32, look: &Look, blind: bool) -> Option<Order> {
-    let (target, (resource, layout)) = entry.target().zip(look.place.as_ref())?;
+    let (target, place) = entry.target().zip(look.place.as_ref())?;
     let smaller = target.size.is_none_or(|size| to < size);
     if target.size == Some(to) || target.deleting || (blind && smaller) {
         return None;
     }
     Some(Order::Size {
-        resource: resource.clone(),
-        layout,
+        resource: (*place.resource).clone(),
+        layout: place.layout,
         key: (entry.intent.key.namespace.clone(), entry.intent.target.name.clone()),
         group_index: target.group_index,
         from: target.size,

@@ -80,38 +80,25 @@ impl Fleet {
     /// Decides for all: serving by demand within what the pool can hold at present, then training by what serving leaves.
     pub fn tick(&mut self, now: Timestamp) -> BTreeMap<WorkloadId, Planned> {
         let mut planned = BTreeMap::new();
-        for id in self.of_role(Role::Serving) {
-            let limit = self.room_for(&id);
-            let brain = self.brains.get_mut(&id).expect("the id was just listed");
-            planned.insert(id, brain.tick(now, limit));
+        let held = self.slots.map(|slots| (slots, self.held()));
+        for (id, brain) in &mut self.brains {
+            if brain.policy().role() == Role::Serving {
+                let limit = held.map(|(slots, all)| room_for(brain, self.grants.get(id), slots, all));
+                planned.insert(id.clone(), brain.tick(now, limit));
+            }
         }
         self.share(now);
-        for id in self.of_role(Role::Training) {
-            let grant = self.grants.get(&id).cloned();
-            let brain = self.brains.get_mut(&id).expect("the id was just listed");
-            planned.insert(id, brain.take(now, grant.as_ref()));
+        for (id, brain) in &mut self.brains {
+            if brain.policy().role() == Role::Training {
+                planned.insert(id.clone(), brain.take(now, self.grants.get(id)));
+            }
         }
         planned
     }
 
-    fn of_role(&self, role: Role) -> Vec<WorkloadId> {
-        self.brains
-            .values()
-            .filter(|brain| brain.policy().role() == role)
-            .map(|brain| brain.id().clone())
-            .collect()
-    }
-
-    /// Slots that nobody else holds at this moment, and that the last plan of the pool does not give to others.
-    fn room_for(&self, id: &WorkloadId) -> Option<u32> {
-        let slots = self.slots?;
-        let others = self.brains.values().filter(|brain| brain.id() != id);
-        let held =
-            others.map(|brain| brain.counts().held().max(serving_wanted(brain))).fold(0, u32::saturating_add);
-        let granted =
-            self.grants.get(id).filter(|grant| !grant.reasons.is_empty()).map(|grant| grant.replicas);
-        let free = slots.saturating_sub(held);
-        Some(granted.map_or(free, |granted| free.min(granted)))
+    /// Slots that all together hold at this moment, or have been promised.
+    fn held(&self) -> u64 {
+        self.brains.values().map(|brain| u64::from(holds(brain))).sum()
     }
 
     /// Plans who holds the slots, with the recall time of the slowest training workload.
@@ -130,7 +117,18 @@ impl Fleet {
     }
 }
 
-/// What a serving workload has been promised already, ready or not.
-fn serving_wanted(brain: &Brain) -> u32 {
-    if brain.policy().role() == Role::Serving { brain.counts().wanted } else { 0 }
+/// Slots that a workload holds; one that serves holds what it has been promised, ready or not.
+fn holds(brain: &Brain) -> u32 {
+    let counts = brain.counts();
+    let promised = if brain.policy().role() == Role::Serving { counts.wanted } else { 0 };
+    counts.held().max(promised)
+}
+
+/// Slots, of which `all` together hold so many, that nobody else holds at this moment, and that the last plan of the pool does not
+/// give to others.
+fn room_for(brain: &Brain, grant: Option<&Grant>, slots: u32, all: u64) -> u32 {
+    let others = u32::try_from(all - u64::from(holds(brain))).unwrap_or(u32::MAX);
+    let free = slots.saturating_sub(others);
+    let granted = grant.filter(|grant| !grant.reasons.is_empty()).map(|grant| grant.replicas);
+    granted.map_or(free, |granted| free.min(granted))
 }

@@ -263,8 +263,11 @@ impl Serving {
     fn largest_of_few(&self) -> Option<f64> {
         let few =
             self.policy.forecast.enabled && self.provided.is_none() && self.past.known_len() < STEPS_MIN;
+        if !few {
+            return None;
+        }
         let past = (0..self.past.len()).filter_map(|at| self.past.get(at));
-        past.chain(self.largest).filter(|_| few).reduce(f64::max)
+        past.chain(self.largest).reduce(f64::max)
     }
 
     /// The stance in use: the cheapest that would have kept the objective on the past, with something to spare.

@@ -8,11 +8,13 @@ mod door;
 mod external_metrics;
 mod hub;
 mod keda;
+mod keeper;
 mod prometheus;
 mod published;
 mod review;
 mod rights;
 mod round;
+mod row;
 mod write;
 
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tidegate_brain::{Brain, History, Snapshot};
+use tidegate_brain::{History, Snapshot};
 use tidegate_core::{Policy, ServingPolicy, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_history::{Aggregate, OpenError, Store, StoreOptions};
 
@@ -61,11 +61,17 @@ fn blob_key(id: &WorkloadId) -> String {
     format!("brain/{id}")
 }
 
-/// Keeps what a brain has learned for the next start.
-pub(crate) fn brain(store: &Store, brain: &Brain) {
-    let kept = serde_json::to_vec(&brain.snapshot()).expect("a snapshot is plain data");
-    if let Err(error) = store.put_blob(&blob_key(brain.id()), &kept) {
-        tracing::warn!(workload = %brain.id(), error = %error, "what was learned could not be kept");
+/// Keeps what brains have learned for the next start.
+pub(crate) fn brains(store: &Store, learned: impl IntoIterator<Item = (WorkloadId, Snapshot)>) {
+    let kept = |(id, snapshot): (WorkloadId, Snapshot)| {
+        (blob_key(&id), serde_json::to_vec(&snapshot).expect("a snapshot is plain data"))
+    };
+    let kept: Vec<_> = learned.into_iter().map(kept).collect();
+    if let Err(error) = store.put_blobs(kept.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()))) {
+        tracing::warn!(
+            error = format!("{:#}", anyhow::Error::new(error)),
+            "what was learned could not be kept"
+        );
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// Names a workload: `namespace/kind/name`, lower case, with a worker group as an optional fourth segment.
-/// A workload of this machine is `local/process/NAME`.
+/// A workload of this machine is `local/process/NAME`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct WorkloadId(String);
+pub struct WorkloadId(Arc<str>);
 
 /// A text does not name a workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +57,7 @@ impl FromStr for WorkloadId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let segments = text.split('/').count();
         if (3..=4).contains(&segments) && text.split('/').all(is_segment) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(ParseWorkloadIdError(text.to_owned()))
         }
@@ -72,7 +73,7 @@ impl TryFrom<String> for WorkloadId {
 
 impl From<WorkloadId> for String {
     fn from(id: WorkloadId) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::store::Store;
 /// Largest record: a decision with all its inputs has a few KiB.
 const RECORD_BYTES_MAX: usize = 64 << 10;
 /// Most streams: one for each of as many workloads as one store serves, and some more.
-const STREAMS_MAX: usize = 4096;
+const STREAMS_MAX: usize = 32_768;
 
 /// One entry of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Store {
     /// Appends to a stream; the oldest records beyond `StoreOptions::records_max` go. Seen at once, durable with the next flush.
     ///
     /// # Errors
-    /// When it has more than 64 KiB, when the stream is one too many (4096), or when the database cannot be written.
+    /// When it has more than 64 KiB, when the stream is one too many (32,768), or when the database cannot be written.
     pub fn append_record(&self, stream: &str, at: Timestamp, bytes: &[u8]) -> Result<(), StoreError> {
         if bytes.len() > RECORD_BYTES_MAX {
             let (what, bytes) = (stream.to_owned(), bytes.len());

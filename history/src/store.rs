@@ -41,11 +41,11 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 512 MiB and 50,000 series: 2,000 workloads of 24 signals. Five minutes late, 10,000 records.
+    /// 512 MiB and 100,000 series: 5,000 workloads of 20 signals. Five minutes late, 10,000 records.
     fn default() -> Self {
         Self {
             bytes_max: 512 << 20,
-            series_max: 50_000,
+            series_max: 100_000,
             late_max: Duration::from_secs(300),
             records_max: 10_000,
         }

@@ -116,7 +116,7 @@ pub(crate) const SUITES: &[Suite] = &[
         kind: Kind::FilesWithBinary,
         servers: &["kubernetes", "kwok", "helm", "prometheus", "prometheus-adapter"],
         packages: &[],
-        threads: 1,
+        threads: 2,
         minutes_max: 30,
     },
     Suite {

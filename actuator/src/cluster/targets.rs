@@ -1,6 +1,7 @@
 //! The objects that policies target, of whatever kinds those are: a kind is watched once a policy names it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -32,14 +33,14 @@ const KINDS_MAX: usize = 64;
 
 /// What is kept of one object: its facts for each of its groups, and under `None` those of an object without groups, or of its
 /// only one.
-pub type Groups = BTreeMap<Option<String>, TargetFacts>;
+pub type Groups = BTreeMap<Option<String>, Arc<TargetFacts>>;
 
 /// What is known of a kind.
 enum Known {
     /// The server is asked whether it has it.
     Asking(JoinHandle<Option<ApiResource>>),
     /// It is followed.
-    Followed { resource: ApiResource, layout: &'static TargetKind, table: Table<Groups> },
+    Followed { place: Place, table: Table<Groups> },
     /// The server has no such kind, as of then.
     Unknown(Timestamp),
 }
@@ -47,11 +48,20 @@ enum Known {
 /// A kind, as a policy names it: `group/version` and kind.
 pub type KindKey = (String, String);
 
-/// Where the facts of a target are, or why they are not.
+/// How objects of a kind are read and written.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// How the API server knows the kind.
+    pub resource: Arc<ApiResource>,
+    /// Where their sizes and pods are.
+    pub layout: &'static TargetKind,
+}
+
+/// The facts of a target, or why there are none.
 #[derive(Debug, Clone)]
 pub enum Found {
     /// The object.
-    Object(Box<(ApiResource, &'static TargetKind, TargetFacts)>),
+    Object(Place, Arc<TargetFacts>),
     /// Not known yet: the first list is not in.
     Waiting,
     /// No object of this name, or it has no such group.
@@ -124,11 +134,12 @@ impl Targets {
             };
             let groups = move |object: &DynamicObject| {
                 let groups = TargetFacts::groups(object, layout);
-                (!groups.is_empty()).then_some(groups)
+                let shared = groups.into_iter().map(|(group, facts)| (group, Arc::new(facts)));
+                Some(shared.collect::<Groups>()).filter(|groups| !groups.is_empty())
             };
             tokio::spawn(follow(api, resource.clone(), namespace, table.clone(), groups, self.stop.clone()));
         }
-        Known::Followed { resource, layout, table }
+        Known::Followed { place: Place { resource: Arc::new(resource), layout }, table }
     }
 
     /// The facts of one target.
@@ -138,12 +149,12 @@ impl Targets {
         match known {
             Known::Asking(_) => Found::Waiting,
             Known::Unknown(_) => Found::NoKind,
-            Known::Followed { resource, layout, table } => {
+            Known::Followed { place, table } => {
                 let table = table.look();
                 let facts =
                     table.get(namespace, name).and_then(|groups| groups.get(&group.map(str::to_owned)));
                 match (facts, table.failing()) {
-                    (Some(facts), _) => Found::Object(Box::new((resource.clone(), layout, facts.clone()))),
+                    (Some(facts), _) => Found::Object(place.clone(), Arc::clone(facts)),
                     (None, Some(failing)) if failing.is_missing() => Found::NoKind,
                     (None, Some(failing)) => Found::Unreadable(failing.text.clone()),
                     (None, None) if !table.is_synced(self.scope.parts().len()) => Found::Waiting,

@@ -1,6 +1,6 @@
 //! Watching the API server: one task per kind keeps a table of facts, and goes on with what it knows while the server is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,9 @@ use crate::clock;
 
 /// Objects of a kind that are kept; the largest clusters that Kubernetes is tested with have 150,000 pods.
 const OBJECTS_MAX: usize = 300_000;
+
+/// Names that an account of changes holds; beyond, everything is looked at.
+const CHANGED_MAX: usize = 20_000;
 
 /// A kind that the server does not have is asked for again after this long: its definition may have come.
 const MISSING_PAUSE: Duration = Duration::from_secs(30);
@@ -60,18 +63,35 @@ impl<T> Default for Table<T> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Known {
             facts: BTreeMap::new(),
-            versions: BTreeMap::new(),
+            changed: Changed::All,
             synced: 0,
             failing: None,
         })))
     }
 }
 
+/// What has changed since somebody asked last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// Whatever there is may have: nobody has asked before, or not for long.
+    All,
+    /// The objects of these names, by namespace; some may be gone.
+    Some(BTreeMap<String, BTreeSet<String>>),
+}
+
+impl Changed {
+    /// Nothing has.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Some(names) if names.is_empty())
+    }
+}
+
 /// What a table holds.
 #[derive(Debug)]
 pub struct Known<T> {
-    facts: BTreeMap<Key, T>,
-    versions: BTreeMap<String, u64>,
+    facts: BTreeMap<String, BTreeMap<String, T>>,
+    changed: Changed,
     synced: usize,
     failing: Option<Failing>,
 }
@@ -121,24 +141,24 @@ impl<T> Known<T> {
     /// The facts of one object.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<&T> {
-        self.facts.get(&(namespace.to_owned(), name.to_owned()))
+        self.facts.get(namespace)?.get(name)
     }
 
     /// Every object.
-    pub fn all(&self) -> impl Iterator<Item = (&Key, &T)> {
-        self.facts.iter()
+    pub fn all(&self) -> impl Iterator<Item = ((&str, &str), &T)> {
+        self.facts.iter().flat_map(|(namespace, of)| {
+            of.iter().map(move |(name, fact)| ((namespace.as_str(), name.as_str()), fact))
+        })
     }
 
-    /// The objects of one namespace.
-    pub fn of_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Key, &'a T)> {
-        let from = (namespace.to_owned(), String::new());
-        self.facts.range(from..).take_while(move |((of, _), _)| of == namespace)
+    /// The objects of one namespace, by name.
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = (&str, &T)> + use<'_, T> {
+        self.facts.get(namespace).into_iter().flatten().map(|(name, fact)| (name.as_str(), fact))
     }
 
-    /// Changes with every change within the namespace.
-    #[must_use]
-    pub fn version(&self, namespace: &str) -> u64 {
-        self.versions.get(namespace).copied().unwrap_or(0)
+    /// What has changed since the last call; from then on it is kept account of. For one asker.
+    pub fn take_changed(&mut self) -> Changed {
+        std::mem::replace(&mut self.changed, Changed::Some(BTreeMap::new()))
     }
 
     /// Whether the first list of `parts` watches is in: before that, what is not here may be there all the same.
@@ -153,32 +173,49 @@ impl<T> Known<T> {
         self.failing.as_ref()
     }
 
-    fn touch(&mut self, namespace: &str) {
-        *self.versions.entry(namespace.to_owned()).or_default() += 1;
+    fn len(&self) -> usize {
+        self.facts.values().map(BTreeMap::len).sum()
+    }
+
+    fn touch(&mut self, (namespace, name): &Key) {
+        let Changed::Some(names) = &mut self.changed else { return };
+        names.entry(namespace.clone()).or_default().insert(name.clone());
+        if names.values().map(BTreeSet::len).sum::<usize>() > CHANGED_MAX {
+            self.changed = Changed::All;
+        }
     }
 
     fn put(&mut self, key: Key, fact: Option<T>)
     where
         T: PartialEq,
     {
-        match fact {
-            Some(fact) => {
-                if self.facts.get(&key) == Some(&fact)
-                    || (self.facts.len() >= OBJECTS_MAX && !self.facts.contains_key(&key))
-                {
-                    return;
-                }
-                self.touch(&key.0);
-                self.facts.insert(key, fact);
-            }
-            None => self.remove(&key),
+        let Some(fact) = fact else { return self.remove(&key) };
+        let before = self.get(&key.0, &key.1);
+        if before == Some(&fact) || (before.is_none() && self.len() >= OBJECTS_MAX) {
+            return;
         }
+        self.touch(&key);
+        self.facts.entry(key.0).or_default().insert(key.1, fact);
     }
 
     fn remove(&mut self, key: &Key) {
-        if self.facts.remove(key).is_some() {
-            self.touch(&key.0);
+        let Some(of_namespace) = self.facts.get_mut(&key.0) else { return };
+        if of_namespace.remove(&key.1).is_none() {
+            return;
         }
+        if of_namespace.is_empty() {
+            self.facts.remove(&key.0);
+        }
+        self.touch(key);
+    }
+
+    /// Takes in an object, or that it is gone.
+    #[cfg(test)]
+    pub(super) fn set(&mut self, namespace: &str, name: &str, fact: Option<T>)
+    where
+        T: PartialEq,
+    {
+        self.put((namespace.to_owned(), name.to_owned()), fact);
     }
 
     /// Takes a whole list in: what is in `namespace` (or anywhere) and not in it is gone.
@@ -186,12 +223,10 @@ impl<T> Known<T> {
     where
         T: PartialEq,
     {
-        let within = |key: &Key| namespace.is_none_or(|namespace| key.0 == namespace);
-        let gone: Vec<_> =
-            self.facts.keys().filter(|key| within(key) && !list.contains_key(*key)).cloned().collect();
-        for key in gone {
-            self.remove(&key);
-        }
+        let within = |of: &str| namespace.is_none_or(|namespace| of == namespace);
+        let keys = self.all().map(|((of, name), _)| (of.to_owned(), name.to_owned()));
+        let gone: Vec<_> = keys.filter(|key| within(&key.0) && !list.contains_key(key)).collect();
+        gone.iter().for_each(|key| self.remove(key));
         for (key, fact) in list {
             self.put(key, Some(fact));
         }
@@ -307,21 +342,36 @@ mod tests {
         known.put(key("a", "y"), Some(2));
         known.put(key("b", "x"), Some(3));
         known.replace(Some("a"), BTreeMap::from([(key("a", "y"), 2), (key("a", "z"), 4)]));
-        let left: Vec<_> = known.all().map(|((ns, name), n)| (ns.as_str(), name.as_str(), *n)).collect();
+        let left: Vec<_> = known.all().map(|((ns, name), n)| (ns, name, *n)).collect();
         assert_eq!(left, [("a", "y", 2), ("a", "z", 4), ("b", "x", 3)]);
         assert_eq!(known.of_namespace("a").count(), 2);
     }
 
     #[test]
-    fn a_version_changes_with_what_changes_and_with_nothing_else() {
+    fn what_changes_is_told_once_and_what_does_not_is_not() {
         let table = Table::<u32>::default();
         let mut known = table.look();
+        assert_eq!(known.take_changed(), Changed::All, "whoever asks first knows nothing");
         known.put(key("a", "x"), Some(1));
-        let (a, b) = (known.version("a"), known.version("b"));
+        known.put(key("b", "y"), Some(1));
+        let both = [("a".to_owned(), ["x".to_owned()].into()), ("b".to_owned(), ["y".to_owned()].into())];
+        assert_eq!(known.take_changed(), Changed::Some(both.into()));
         known.put(key("a", "x"), Some(1));
-        assert_eq!(known.version("a"), a);
-        known.put(key("a", "x"), Some(2));
-        assert!(known.version("a") > a);
-        assert_eq!(known.version("b"), b);
+        known.remove(&key("a", "z"));
+        assert!(known.take_changed().is_none());
+        known.remove(&key("a", "x"));
+        assert_eq!(known.take_changed(), Changed::Some([("a".to_owned(), ["x".to_owned()].into())].into()));
+    }
+
+    #[test]
+    fn an_account_that_nobody_asks_for_does_not_grow_for_ever() {
+        let table = Table::<u32>::default();
+        let mut known = table.look();
+        drop(known.take_changed());
+        for at in 0..=CHANGED_MAX {
+            known.put(key("a", &at.to_string()), Some(1));
+            known.remove(&key("a", &at.to_string()));
+        }
+        assert_eq!(known.take_changed(), Changed::All);
     }
 }

@@ -1,8 +1,11 @@
 //! How a policy acts on its target, and when it must not: two hands on one size are worse than either.
 
+use std::collections::BTreeMap;
+
 use kube::api::{ApiResource, GroupVersionKind};
 
 use super::facts::{AutoscalerFacts, TargetFacts};
+use super::watch::Known;
 use crate::crds::Via;
 
 /// Managers of fields that belong to tools which put their own state back: what they own is not Tidegate's to change.
@@ -68,6 +71,28 @@ pub struct Rival<'a> {
     pub name: &'a str,
     /// What is known of it.
     pub facts: &'a AutoscalerFacts,
+}
+
+/// The autoscalers of a cluster by what they target: namespace, kind and name.
+pub(super) struct Autoscalers<'a>(BTreeMap<(&'a str, &'a str, &'a str), Vec<Rival<'a>>>);
+
+impl<'a> Autoscalers<'a> {
+    /// Of these HorizontalPodAutoscalers and ScaledObjects.
+    pub(super) fn of(hpas: &'a Known<AutoscalerFacts>, scaled_objects: &'a Known<AutoscalerFacts>) -> Self {
+        let mut by_target: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (kind, table) in [(AutoscalerKind::Hpa, hpas), (AutoscalerKind::ScaledObject, scaled_objects)] {
+            for ((namespace, name), facts) in table.all() {
+                let target = (namespace, facts.target_kind.as_str(), facts.target_name.as_str());
+                by_target.entry(target).or_default().push(Rival { kind, name, facts });
+            }
+        }
+        Self(by_target)
+    }
+
+    /// Those on one target.
+    pub(super) fn on<'b>(&'b self, namespace: &'b str, kind: &'b str, name: &'b str) -> &'b [Rival<'b>] {
+        self.0.get(&(namespace, kind, name)).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// How a size is put into effect.

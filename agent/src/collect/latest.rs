@@ -9,8 +9,8 @@ use tidegate_core::{Label, Sample, Signal, Subject, Timestamp};
 
 use super::reading::{Coverage, Names, SourceName};
 
-/// Most values kept per source; more are dropped. A node with 200 workloads stays a tenth of this.
-pub const VALUES_MAX: usize = 50_000;
+/// Most values kept per source; more are dropped. A node with 200 workloads stays far below this, and a cluster with 5,000 below.
+pub const VALUES_MAX: usize = 100_000;
 
 /// A value and when it was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,20 +80,34 @@ impl LatestValues {
         coverage: impl Fn(&Sample) -> Option<Coverage>,
         names: Names,
     ) {
-        let mut values = Values::new();
-        for sample in samples.into_iter().take(VALUES_MAX) {
-            let latest = Latest { value: sample.value, at: sample.at, coverage: coverage(sample) };
-            match values.get_mut(&sample.subject) {
-                Some(of_subject) => {
-                    of_subject.insert(sample.signal, latest);
-                }
-                None => {
-                    values.insert(sample.subject.clone(), HashMap::from([(sample.signal, latest)]));
-                }
-            }
-        }
+        let values = values_of(samples, coverage);
         let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
         givers.insert(giver, Told { values, names });
+    }
+
+    /// Replaces what `giver` had told of the subjects of these samples; what it had told of others stays.
+    pub fn replace_subjects<'a>(&self, giver: Giver, samples: impl IntoIterator<Item = &'a Sample>) {
+        let values = values_of(samples, |_| None);
+        let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
+        let told = &mut givers.entry(giver).or_default().values;
+        let mut kept: usize = told.values().map(HashMap::len).sum();
+        for (subject, of_subject) in values {
+            kept = kept + of_subject.len() - told.remove(&subject).map_or(0, |before| before.len());
+            if kept <= VALUES_MAX {
+                told.insert(subject, of_subject);
+            } else {
+                kept -= of_subject.len();
+            }
+        }
+    }
+
+    /// Takes away what `giver` had told of a subject.
+    pub fn forget(&self, giver: Giver, subject: &Subject) {
+        let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = givers.get_mut(&giver) {
+            told.values.remove(subject);
+            told.names.remove(subject);
+        }
     }
 
     /// Takes away everything that `giver` had told.
@@ -144,6 +158,25 @@ impl LatestValues {
     }
 }
 
+fn values_of<'a>(
+    samples: impl IntoIterator<Item = &'a Sample>,
+    coverage: impl Fn(&Sample) -> Option<Coverage>,
+) -> Values {
+    let mut values = Values::new();
+    for sample in samples.into_iter().take(VALUES_MAX) {
+        let latest = Latest { value: sample.value, at: sample.at, coverage: coverage(sample) };
+        match values.get_mut(&sample.subject) {
+            Some(of_subject) => {
+                of_subject.insert(sample.signal, latest);
+            }
+            None => {
+                values.insert(sample.subject.clone(), HashMap::from([(sample.signal, latest)]));
+            }
+        }
+    }
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +197,21 @@ mod tests {
         assert_eq!(latest.get(&Subject::Node, Signal::CpuBusyRatio), None);
         latest.clear(NODE);
         assert_eq!(latest.get(&Subject::Node, Signal::Load1), None);
+    }
+
+    #[test]
+    fn one_subject_is_replaced_whole_and_the_others_stay() {
+        let latest = LatestValues::default();
+        let chat = Subject::Workload("ml/deployment/chat".parse().unwrap());
+        let of_chat =
+            |signal, at, value| Sample::new(chat.clone(), signal, Timestamp::from_secs(at), value).unwrap();
+        latest.replace_subjects(NODE, &[sample(Signal::Load1, 1, 0.5), of_chat(Signal::Queued, 1, 3.0)]);
+        latest.replace_subjects(NODE, &[of_chat(Signal::InFlight, 2, 4.0)]);
+        assert_eq!(latest.get(&Subject::Node, Signal::Load1).unwrap().value, 0.5);
+        assert_eq!(latest.get(&chat, Signal::InFlight).unwrap().value, 4.0);
+        assert_eq!(latest.get(&chat, Signal::Queued), None);
+        latest.forget(NODE, &chat);
+        assert_eq!(latest.get(&chat, Signal::InFlight), None);
     }
 
     #[test]

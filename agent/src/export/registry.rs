@@ -8,8 +8,9 @@ use tidegate_core::{Histogram, Kind, Label, Metric};
 
 use super::encode::{Point, Points};
 
-/// Most series of one family; further ones are refused and counted. A node with 200 workloads stays far below.
-pub const SERIES_MAX: usize = 5000;
+/// Most series of one family; further ones are refused and counted. A node with 200 workloads stays far below, and a cluster with
+/// 5,000, of which a forecast has three, just so.
+pub const SERIES_MAX: usize = 20_000;
 
 /// A number that may be unknown.
 #[derive(Debug)]

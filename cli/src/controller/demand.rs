@@ -1,6 +1,6 @@
 //! What is known of the workloads' signals, whoever told it: one value per signal, with the time that it is of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -82,13 +82,17 @@ impl Demand {
         });
     }
 
-    /// What is known of one workload.
-    pub(super) fn of(&self, id: &WorkloadId) -> Vec<(Signal, Value)> {
+    /// Gives all that is known of one workload to `take`: signal, value, and the time that it is of.
+    pub(super) fn each(&self, id: &WorkloadId, mut take: impl FnMut(Signal, f64, Timestamp)) {
         let values = self.values();
-        let Some(known) = values.get(id) else { return Vec::new() };
-        let rate = known.answered.map(|_| Signal::RequestsPerSecond);
-        let signals: BTreeSet<Signal> = known.told.keys().copied().chain(rate).collect();
-        signals.into_iter().filter_map(|signal| Some((signal, known.latest(signal)?))).collect()
+        let Some(known) = values.get(id) else { return };
+        let arrivals = Signal::RequestsPerSecond;
+        let only_answered = known.answered.is_some() && !known.told.contains_key(&arrivals);
+        for signal in known.told.keys().copied().chain(only_answered.then_some(arrivals)) {
+            if let Some((value, at)) = known.latest(signal) {
+                take(signal, value, at);
+            }
+        }
     }
 }
 
@@ -141,7 +145,9 @@ mod tests {
             known.sort_by_key(|(signal, _)| *signal);
             known
         };
-        assert_eq!(sorted(demand.of(&id)), sorted(known));
+        let mut all = Vec::new();
+        demand.each(&id, |signal, value, at| all.push((signal, (value, at))));
+        assert_eq!(sorted(all), sorted(known));
         demand.put(&id, Signal::RequestsPerSecond, 6.0, at(300));
         assert_eq!(demand.latest(&id, Signal::RequestsPerSecond), Some((6.0, at(300))));
         demand.tidy(at(800));

@@ -124,7 +124,7 @@ impl Hub {
         let cluster = lock(&self.cluster);
         let Some(cluster) = cluster.as_ref() else { return Vec::new() };
         let serving = cluster.tables().serving.look();
-        let question = |((namespace, _), facts): (&(String, String), &_)| {
+        let question = |((namespace, _), facts): ((&str, &str), &_)| {
             let facts: &tidegate_actuator::cluster::tables::PolicyFacts<
                 tidegate_actuator::crds::ServingPolicySpec,
             > = facts;
@@ -151,9 +151,8 @@ impl Hub {
     pub(super) async fn stop(&self) {
         let cluster = lock(&self.cluster).take();
         if let Some(cluster) = cluster {
-            for brain in cluster.brains() {
-                keep::brain(&self.store, brain);
-            }
+            let learned = cluster.brains().map(|brain| (brain.id().clone(), brain.snapshot()));
+            keep::brains(&self.store, learned);
             cluster.stop().await;
         }
         if let Err(error) = self.store.checkpoint() {
@@ -178,17 +177,15 @@ impl Hub {
 
     /// The policies that there are.
     pub(super) fn policies(cluster: &Cluster) -> std::collections::BTreeSet<PolicyKey> {
-        let key = |serving: bool| {
-            move |((namespace, name), ()): (&(String, String), ())| PolicyKey {
-                serving,
-                namespace: namespace.clone(),
-                name: name.clone(),
-            }
+        let key = |serving: bool, (namespace, name): (&str, &str)| PolicyKey {
+            serving,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
         };
         let tables = cluster.tables();
         let mut all: std::collections::BTreeSet<_> =
-            tables.serving.look().all().map(|(k, _)| (k, ())).map(key(true)).collect();
-        all.extend(tables.training.look().all().map(|(k, _)| (k, ())).map(key(false)));
+            tables.serving.look().all().map(|(policy, _)| key(true, policy)).collect();
+        all.extend(tables.training.look().all().map(|(policy, _)| key(false, policy)));
         all
     }
 }

@@ -1,6 +1,5 @@
 //! What is told to the API server: statuses of policies, and Events. Beside the loop, bounded, and never instead of a size.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,11 +67,14 @@ fn reference(key: &PolicyKey, uid: &str) -> ObjectReference {
     }
 }
 
+/// How the write of a policy's status ended.
+pub(super) type Ended = (PolicyKey, Result<(), String>);
+
 /// Writes beside the loop.
 pub(super) struct Writer {
     client: Client,
     permits: Arc<Semaphore>,
-    failed: Arc<Mutex<BTreeSet<PolicyKey>>>,
+    ended: Arc<Mutex<Vec<Ended>>>,
     events: mpsc::Sender<Announcement>,
 }
 
@@ -81,7 +83,7 @@ impl Writer {
     pub(super) fn new(client: Client) -> Self {
         let (events, waiting) = mpsc::channel(EVENTS_MAX);
         tokio::spawn(publish(client.clone(), waiting));
-        Self { client, permits: Arc::new(Semaphore::new(AT_ONCE)), failed: Arc::default(), events }
+        Self { client, permits: Arc::new(Semaphore::new(AT_ONCE)), ended: Arc::default(), events }
     }
 
     /// Sends an Event, unless too many wait.
@@ -95,26 +97,25 @@ impl Writer {
     pub(super) fn statuses(&self, statuses: Vec<(PolicyKey, Status)>) {
         for (key, status) in statuses {
             let (client, permits) = (self.client.clone(), Arc::clone(&self.permits));
-            let failed = Arc::clone(&self.failed);
+            let ended = Arc::clone(&self.ended);
             tokio::spawn(async move {
                 let _permit = permits.acquire_owned().await;
                 let written = tokio::time::timeout(WRITE_MAX, write(client, &key, &status)).await;
-                let error = match written {
-                    Ok(Ok(())) => return,
+                let written = match written {
+                    Ok(Ok(())) => Ok(()),
                     // The policy is gone; there is nothing to be told to.
-                    Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => return,
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "the API server did not answer in time".to_owned(),
+                    Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => Ok(()),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("the API server did not answer in time".to_owned()),
                 };
-                tracing::warn!(policy = key.path(), error, "a status could not be written");
-                failed.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+                ended.lock().unwrap_or_else(PoisonError::into_inner).push((key, written));
             });
         }
     }
 
-    /// Policies whose status could not be written since the last call.
-    pub(super) fn failed(&self) -> BTreeSet<PolicyKey> {
-        std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner))
+    /// How writes of statuses ended since the last call.
+    pub(super) fn ended(&self) -> Vec<Ended> {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

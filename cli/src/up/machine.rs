@@ -142,9 +142,7 @@ impl Machine {
         }
         let control = lock(&self.control).take();
         if let Some(control) = control {
-            for brain in control.brains() {
-                self.keep(brain);
-            }
+            self.keep(control.brains());
             control.stop(DRAIN).await;
         }
         let agent = lock(&self.agent).take();
@@ -161,9 +159,9 @@ impl Machine {
         }
     }
 
-    /// Keeps what a brain has learned for the next start.
-    pub(super) fn keep(&self, brain: &Brain) {
-        keep::brain(&self.store, brain);
+    /// Keeps what brains have learned for the next start.
+    pub(super) fn keep<'a>(&self, brains: impl Iterator<Item = &'a Brain>) {
+        keep::brains(&self.store, brains.map(|brain| (brain.id().clone(), brain.snapshot())));
     }
 
     /// Tells listeners; nobody need be there.

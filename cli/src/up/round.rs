@@ -81,7 +81,7 @@ impl Hand {
             let round = control.round(now);
             let samples = self.teller.tell(machine, control, &round);
             if self.rounds.is_multiple_of(KEEP_EVERY) {
-                control.brains().for_each(|brain| machine.keep(brain));
+                machine.keep(control.brains());
             }
             samples
         };

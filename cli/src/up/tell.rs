@@ -7,7 +7,7 @@ use tidegate_actuator::control::{Control, Round, Told};
 use tidegate_actuator::{FailCause, GatewayStats, StatusClass};
 use tidegate_agent::collect::ScrapeTarget;
 use tidegate_brain::Brain;
-use tidegate_core::{Histogram, Label, Metric, Policy, Sample, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::{Histogram, Label, Metric, Sample, Signal, Subject, Timestamp, WorkloadId};
 
 use super::machine::{Machine, lock};
 use super::readings::LOOP;
@@ -15,6 +15,7 @@ use super::rivals;
 use super::rivals::Second;
 use super::settings::Setting;
 use crate::api::views::Event;
+use crate::told::Shown;
 use crate::{show, told};
 
 /// Latency quantiles are of the requests of about this long.
@@ -26,12 +27,13 @@ const SCRAPE_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Teller {
     gateways: BTreeMap<WorkloadId, Vec<GatewayStats>>,
+    shown: BTreeMap<WorkloadId, Shown>,
     history_fails: bool,
 }
 
 impl Teller {
     pub(super) const fn new() -> Self {
-        Self { gateways: BTreeMap::new(), history_fails: false }
+        Self { gateways: BTreeMap::new(), shown: BTreeMap::new(), history_fails: false }
     }
 
     /// Tells of one round; gives its samples for the history.
@@ -40,9 +42,12 @@ impl Teller {
         for (id, told) in &round.workloads {
             let Some(brain) = control.fleet().get(id) else { continue };
             samples.extend(self.samples(brain, told, round.at));
-            self.metrics(machine, brain, told, round.at);
+            self.metrics(machine, brain, told);
             self.rivals(machine, brain, told, round.at);
-            card(machine, brain, told, round.at);
+            let attained = card(machine, brain, told, round.at);
+            let shown = self.shown.entry(id.clone());
+            let shown = shown.or_insert_with(|| Shown::new(&machine.registry, id));
+            shown.tell(&machine.registry, brain, attained, round.at);
             if let Some(stats) = &told.gateway {
                 let kept = self.gateways.entry(id.clone()).or_default();
                 kept.push(stats.clone());
@@ -112,15 +117,13 @@ impl Teller {
         quantiles.map(|(signal, p)| (signal, latency.quantile(p))).into()
     }
 
-    fn metrics(&self, machine: &Machine, brain: &Brain, told: &Told, at: Timestamp) {
+    fn metrics(&self, machine: &Machine, brain: &Brain, told: &Told) {
         let id = brain.id().as_str();
         let workload = (Label::Workload, id);
         let registry = &machine.registry;
         if let Some(decision) = &told.decision {
-            told::decision(registry, &machine.store, brain.id(), decision);
-        }
-        if let Policy::Serving(policy) = brain.policy() {
-            registry.gauge(Metric::SloTarget, &[workload]).set(Some(policy.slo.target.get()));
+            told::decision(registry, brain.id(), decision);
+            told::record(&machine.store, brain.id(), decision);
         }
         if told.lost > 0 {
             registry.counter(Metric::ReplicaRestarts, &[workload]).add(f64::from(told.lost));
@@ -133,7 +136,6 @@ impl Teller {
                 self.gateways.get(brain.id()).and_then(|kept| kept.last()),
             );
         }
-        told::forecast(registry, brain, at);
     }
 
     fn rivals(&self, machine: &Machine, brain: &Brain, told: &Told, at: Timestamp) {
@@ -228,18 +230,20 @@ fn workers_lost(brain: &Brain) -> Option<f64> {
     Some((held - working).clamp(0.0, held))
 }
 
-fn card(machine: &Machine, brain: &Brain, told: &Told, now: Timestamp) {
+/// Updates the card and tells of it. Gives the share of the requests of the last hour that were in time.
+fn card(machine: &Machine, brain: &Brain, told: &Told, now: Timestamp) -> Option<f64> {
     let faults = machine.demo.as_ref().map(|demo| demo.running_names(brain.id())).unwrap_or_default();
     let mut cards = lock(&machine.cards);
-    let Some(card) = cards.get_mut(brain.id()) else { return };
+    let card = cards.get_mut(brain.id())?;
     let changes = card.update(brain, told, &faults, now);
     let (view, attained) = (card.view.clone(), card.attained());
     drop(cards);
-    told::card(&machine.registry, &machine.news, brain.id(), attained, changes);
+    told::conditions(&machine.registry, &machine.news, brain.id(), changes);
     if let Some(decision) = &told.decision {
         told::decision_news(&machine.news, brain.id(), decision);
     }
     machine.tell(Event::Workload(Box::new(view)));
+    attained
 }
 
 fn gateway_metrics(

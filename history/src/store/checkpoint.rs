@@ -12,7 +12,7 @@ use super::{Store, Writer};
 use crate::chunk::Kept;
 use crate::disk::{CHUNKS, META, SERIES, WAL};
 use crate::error::StoreError;
-use crate::memory::{Key, Sealing, SeriesId};
+use crate::memory::{Key, Run, Sealing, SeriesId};
 use crate::tier::Tier;
 
 /// Time between checkpoints: each rewrites the newest chunk of every live series and tier, and what lies between is kept in memory and replayed
@@ -152,7 +152,7 @@ pub(super) fn put_totals(
 
 fn put_all<B: Kept>(
     table: &mut Chunks<'_>,
-    series: &HashMap<SeriesId, [BTreeMap<i64, B>; 4]>,
+    series: &HashMap<SeriesId, [Run<B>; 4]>,
     totals: &mut Totals,
 ) -> Result<(), redb::Error> {
     let mut ids: Vec<SeriesId> = series.keys().copied().collect();
@@ -170,20 +170,17 @@ fn put_tier<B: Kept>(
     table: &mut Chunks<'_>,
     id: SeriesId,
     tier: Tier,
-    buckets: &BTreeMap<i64, B>,
+    buckets: &Run<B>,
     totals: &mut Totals,
 ) -> Result<(), redb::Error> {
-    let mut rest = buckets.range(..);
+    let mut rest = buckets.iter();
     let mut next = rest.next();
     while let Some((first, _)) = next {
-        let start = tier.chunk_start(*first);
+        let start = tier.chunk_start(first);
         let key = (id, tier.number(), start);
         let (mut merged, bytes_before) = read_chunk(table, key, tier, totals)?;
-        while let Some((at, item)) = next.filter(|(at, _)| tier.chunk_start(**at) == start) {
-            merged
-                .entry(*at)
-                .and_modify(|bucket: &mut B| bucket.absorb(item))
-                .or_insert_with(|| item.clone());
+        while let Some((at, item)) = next.filter(|(at, _)| tier.chunk_start(*at) == start) {
+            merged.entry(at).and_modify(|bucket: &mut B| bucket.absorb(item)).or_insert_with(|| item.clone());
             next = rest.next();
         }
         let bytes = B::encode(tier, start, &merged);

@@ -178,6 +178,10 @@ fn blobs_and_records_are_kept_and_bounded() {
     store.put_blob("brain/chat", b"one").unwrap();
     store.put_blob("brain/chat", b"two").unwrap();
     assert!(matches!(store.put_blob("big", &vec![0; 5 << 20]), Err(StoreError::TooLarge { .. })));
+    store.put_blobs([("brain/a", &b"a"[..]), ("brain/b", b"b")]).unwrap();
+    let big = vec![0; 5 << 20];
+    assert!(store.put_blobs([("brain/a", &b"new"[..]), ("brain/c", &big)]).is_err());
+    assert_eq!(store.get_blob("brain/a").unwrap().as_deref(), Some(&b"a"[..]), "all of them or none");
     for second in 0..10u8 {
         store.append_record("chat", at(second.into()), &[second]).unwrap();
         store.append_record("chat2", at(second.into()), &[second + 100]).unwrap();
