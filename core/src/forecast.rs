@@ -10,27 +10,30 @@ use crate::time::Timestamp;
 /// Quantile levels of the grids: dense above, because a decision looks there.
 pub const LEVELS: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.975, 0.98, 0.99, 0.995, 0.999];
 
-/// A distribution as its quantiles at [`LEVELS`], rising.
+/// A distribution as its quantiles at [`LEVELS`], rising. Kept to seven digits: a forecast of two hours has hundreds of them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Quantiles([f64; LEVELS.len()]);
+pub struct Quantiles([f32; LEVELS.len()]);
 
 impl Quantiles {
     /// From values at [`LEVELS`]. They are sorted, and negative ones raised to zero: a demand is never negative.
-    /// `None` when one is not finite.
+    /// `None` when one is no number, or too large for one.
     #[must_use]
-    pub fn new(mut values: [f64; LEVELS.len()]) -> Option<Self> {
-        if values.iter().any(|v| !v.is_finite()) {
+    pub fn new(values: [f64; LEVELS.len()]) -> Option<Self> {
+        // Also what is too large becomes no number.
+        #[expect(clippy::cast_possible_truncation, reason = "seven digits are more than is known")]
+        let mut values =
+            values.map(|value| if value > 0.0 || !value.is_finite() { value as f32 } else { 0.0 });
+        if values.iter().any(|value| !value.is_finite()) {
             return None;
         }
-        values.iter_mut().for_each(|v| *v = v.max(0.0));
-        values.sort_by(f64::total_cmp);
+        values.sort_by(f32::total_cmp);
         Some(Self(values))
     }
 
     /// The values at [`LEVELS`].
     #[must_use]
-    pub const fn values(&self) -> &[f64; LEVELS.len()] {
-        &self.0
+    pub fn values(&self) -> [f64; LEVELS.len()] {
+        self.0.map(f64::from)
     }
 
     /// The `p` quantile: linear between levels, level below the first, and above the last along the exponential tail
@@ -39,18 +42,19 @@ impl Quantiles {
     pub fn quantile(&self, p: f64) -> f64 {
         let p = if p.is_nan() { 0.5 } else { p.clamp(0.0, 0.9999) };
         let last = LEVELS.len() - 1;
+        let value = |at: usize| f64::from(self.0[at]);
         if p > LEVELS[last] {
             let scale =
-                (self.0[last] - self.0[last - 1]) / ((1.0 - LEVELS[last - 1]) / (1.0 - LEVELS[last])).ln();
-            return self.0[last] + scale * ((1.0 - LEVELS[last]) / (1.0 - p)).ln();
+                (value(last) - value(last - 1)) / ((1.0 - LEVELS[last - 1]) / (1.0 - LEVELS[last])).ln();
+            return value(last) + scale * ((1.0 - LEVELS[last]) / (1.0 - p)).ln();
         }
         let above = LEVELS.partition_point(|level| *level < p);
         if above == 0 {
-            return self.0[0];
+            return value(0);
         }
         let (from, to) = (LEVELS[above - 1], LEVELS[above]);
         let share = (p - from) / (to - from);
-        self.0[above - 1] + share * (self.0[above] - self.0[above - 1])
+        value(above - 1) + share * (value(above) - value(above - 1))
     }
 }
 

@@ -67,7 +67,7 @@ mod tests {
             let value = 75.0 + f64::from(t * 7919 % 1000) / 10.0;
             let said = conformal.apply(&narrow).unwrap();
             above += u32::from(t >= 10_000 && value > said.values()[7]);
-            conformal.learn(said.values(), value, 1.0);
+            conformal.learn(&said.values(), value, 1.0);
         }
         // No level lies beyond the forecast's own range, so 150 of 175 is all that it can cover: 25 % lie above.
         assert!((2_300..=2_700).contains(&above), "{above}");

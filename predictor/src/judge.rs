@@ -209,7 +209,7 @@ impl<'a> Judge<'a> {
         let awake: Vec<bool> =
             said.iter().enumerate().map(|(at, said)| said.is_some() && on_course(at)).collect();
         let mixed = average(&said, &self.mix.weights(&awake)).and_then(Quantiles::new);
-        let spoken = mixed.and_then(|mixed| self.conformal.apply(&mixed)).map(|said| *said.values());
+        let spoken = mixed.and_then(|mixed| self.conformal.apply(&mixed)).map(|said| said.values());
         Waiting { origin, said, spoken }
     }
 
