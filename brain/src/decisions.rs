@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::{Decision, ReasonCode, Timestamp};
 
 /// Decisions kept in memory, at some kilobytes each; the history keeps the others.
-const KEPT_MAX: usize = 12;
+const KEPT_MAX: usize = 3;
 /// Reasons that change without a change of the size are recorded at most this often.
 const SAME_SIZE_EVERY: Duration = Duration::from_secs(30);
 
@@ -114,7 +114,7 @@ mod tests {
         for size in 0..50 {
             log.record(decision(i64::from(size) * 60, size, size + 1, ReasonCode::Reactive));
         }
-        assert!(log.newest().map(|decision| decision.to).eq((39..=50).rev()));
+        assert!(log.newest().map(|decision| decision.to).eq((48..=50).rev()));
     }
 
     #[test]

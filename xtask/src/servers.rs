@@ -84,7 +84,7 @@ pub(crate) const SERVERS: &[Server] = &[
         name: "prometheus-adapter",
         version: "0.12.0",
         tools: &[Tool::Go],
-        source: None,
+        source: Some("prometheus-adapter"),
         build: prometheus_adapter,
     },
     Server { name: "pause", version: "1", tools: &[Tool::Go], source: Some("pause"), build: pause },
@@ -241,8 +241,9 @@ fn containerd(server: &Server, staging: &Path) -> Result<()> {
     go_install("github.com/containerd/containerd/v2", &commands, server, staging)
 }
 
-fn prometheus_adapter(server: &Server, staging: &Path) -> Result<()> {
-    go_install("sigs.k8s.io/prometheus-adapter", &["adapter"], server, staging)
+fn prometheus_adapter(_: &Server, staging: &Path) -> Result<()> {
+    let package = "sigs.k8s.io/prometheus-adapter/cmd/adapter".to_owned();
+    go_build("prometheus-adapter", &[package], &[], staging)
 }
 
 fn kwok(server: &Server, staging: &Path) -> Result<()> {

@@ -9,6 +9,7 @@ use tidegate_actuator::cluster::entry::PolicyKey;
 use tidegate_actuator::cluster::status::{self, Book, Status};
 use tidegate_actuator::cluster::{Cluster, ClusterRound, Part};
 use tidegate_agent::collect::latest::Giver;
+use tidegate_agent::collect::process::own;
 use tidegate_core::{Label, Metric, Mode, Subject, Timestamp, WorkloadId};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -113,6 +114,7 @@ impl Hand {
             }
             self.writer.statuses(self.book.due(statuses, now));
         }
+        own::note(&hub.registry);
         let took = clock::now().since(now);
         hub.registry.gauge(Metric::DecisionSeconds, &[]).set(Some(took.as_secs_f64()));
     }
@@ -191,7 +193,10 @@ impl Hand {
         for (id, order, outcome) in &round.writes {
             let cause = outcome.refused.as_ref().map_or("ok", |refused| refused.cause.as_str());
             let labels = [(Label::Workload, id.as_str()), (Label::Outcome, cause)];
-            hub.registry.counter(Metric::ClusterWrites, &labels).inc();
+            // What is given back for a policy that is gone has no series any more.
+            if self.rows.contains_key(id) {
+                hub.registry.counter(Metric::ClusterWrites, &labels).inc();
+            }
             match &outcome.refused {
                 None => tracing::info!(workload = %id, %order, "written"),
                 Some(refused) => {

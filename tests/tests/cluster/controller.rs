@@ -274,8 +274,14 @@ async fn a_deleted_policy_leaves_the_autoscaler_as_it_was() {
     agent.tell(CHAT, &load(45.0));
     scene.policy("active", json!({})).await;
     scene.floored("a raised floor", |floor| floor > Some(3)).await;
+    assert!(metric(&controller, Metric::ProcessMemory, "").await > Some(1e6));
+    assert!(controller.metrics().await.contains(CHAT), "it has series");
     scene.policies().delete("chat", &DeleteParams::default()).await.unwrap();
     scene.floored("the floor as it was", |floor| floor == Some(1)).await;
+    waiting::until("a page without it", SOON, async || {
+        (!controller.metrics().await.contains(CHAT)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
