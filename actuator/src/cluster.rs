@@ -342,6 +342,7 @@ impl Cluster {
         let mut known = self.tables.pods.look();
         let changed = known.take_changed();
         let pods = Pods::new(&known, changed);
+        let nodes = self.tables.nodes.look();
         let (hpas, scaled) = (self.tables.hpas.look(), self.tables.scaled_objects.look());
         let autoscalers = Autoscalers::of(&hpas, &scaled);
         let mut looks = BTreeMap::new();
@@ -357,7 +358,7 @@ impl Cluster {
                 Found::NoKind => (None, None, Some(Missing::NoKind)),
                 Found::Unreadable(text) => (None, None, Some(Missing::Unreadable(text))),
             };
-            entry.look(facts, &pods, now);
+            entry.look(facts, &pods, &nodes, now);
             entry.way = entry.target().map(|target| way::way(intent.via, target, rivals));
             let Some((fleet, _)) = self.fleets.get_mut(&intent.pool) else { continue };
             let Some(brain) = fleet.get_mut(id) else { continue };

@@ -19,6 +19,7 @@ use crate::service::ServiceTime;
 use crate::serving::Serving;
 use crate::tokens::TokenModel;
 use crate::training::Training;
+use crate::variants::Variants;
 
 /// What is known of a workload from before: its demand at the policy's forecast step.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +40,8 @@ pub struct Snapshot {
     tokens: Option<TokenModel>,
     training: Option<Training>,
     decisions: Decisions,
+    #[serde(default)]
+    variants: Option<Variants>,
 }
 
 /// One workload's mind.
@@ -89,6 +92,7 @@ impl Brain {
                 serving.capacity = snapshot.capacity.unwrap_or(serving.capacity.clone());
                 serving.lead = snapshot.lead.unwrap_or(serving.lead.clone());
                 serving.service = snapshot.service.unwrap_or_default();
+                serving.variants = snapshot.variants.unwrap_or_default();
                 if let Some((tokens, model)) = serving.tokens.as_mut().zip(snapshot.tokens) {
                     tokens.model = model;
                 }
@@ -164,6 +168,7 @@ impl Brain {
                 tokens: serving.tokens.as_ref().map(|tokens| tokens.model.clone()),
                 training: None,
                 decisions,
+                variants: Some(serving.variants.clone()),
             },
             Kind::Training(training) => Snapshot {
                 state: None,
@@ -173,6 +178,7 @@ impl Brain {
                 tokens: None,
                 training: Some((**training).clone()),
                 decisions,
+                variants: None,
             },
         }
     }
@@ -182,6 +188,7 @@ impl Brain {
         match (&mut self.kind, event) {
             (Kind::Serving(serving), Event::Seen(seen)) => serving.see(seen),
             (Kind::Serving(serving), Event::Started { start_up, .. }) => serving.lead.ingest(start_up),
+            (Kind::Serving(serving), Event::Runs { variant }) => serving.turn_to(&variant),
             (Kind::Serving(serving), Event::Reset) => serving.state.forget_decided(),
             (Kind::Training(training), Event::Progress(progress)) => training.see(progress),
             (Kind::Training(training), Event::Resized { at, took, outcome }) => {

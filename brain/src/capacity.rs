@@ -20,6 +20,8 @@ const HINT_REQUESTS: f64 = 300.0;
 const HINT_BINS: i32 = 16;
 /// Requests from which on a bin says something.
 const EVIDENCE_MIN: f64 = 50.0;
+/// Requests of a bin that are still believed of another variant of the workload: twice what says something at all.
+const DOUBTED_REQUESTS: f64 = 2.0 * EVIDENCE_MIN;
 /// Uncertainty of an estimate that no miss has bounded from above.
 const UNBOUNDED_HIGH: f64 = 2.0;
 
@@ -65,6 +67,15 @@ impl Bins {
         self.bins.retain(|_, bin| bin.ended >= 1.0);
     }
 
+    /// Believes each bin no more than a few requests; what shares they missed stays.
+    fn doubt(&mut self) {
+        for bin in self.bins.values_mut() {
+            let keep = (DOUBTED_REQUESTS / bin.ended).min(1.0);
+            bin.ended *= keep;
+            bin.missed *= keep;
+        }
+    }
+
     /// Those that say something, with the share missed made monotone.
     pub(crate) fn curve(&self) -> Vec<(i32, Bin)> {
         monotone(
@@ -95,6 +106,16 @@ impl CapacityModel {
     /// Takes in what one replica carried for a while, at a steady size. What is not finite or without requests changes nothing.
     pub fn ingest(&mut self, at: Timestamp, load_rps: f64, ended: f64, missed: f64) {
         self.bins.ingest(at, load_rps, ended, missed);
+    }
+
+    /// What was seen is of another variant of the workload: it is where learning begins, and outweighed by minutes of real load.
+    pub(crate) fn doubt(&mut self) {
+        self.bins.doubt();
+    }
+
+    /// The same evidence under the intent of another: what it hints at, and what it allows.
+    pub(crate) fn under(self, other: &Self) -> Self {
+        Self { bins: self.bins, ..other.clone() }
     }
 
     /// The estimate; `None` while neither a hint nor enough evidence is there.

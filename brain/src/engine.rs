@@ -268,6 +268,18 @@ impl EngineModel {
         }
     }
 
+    /// What was seen is of another variant of the workload: it counts as little as still says something. Sizes are the requests' own.
+    pub(crate) fn doubt(&mut self) {
+        self.open = Window::default();
+        let least = (2.0 * ANSWERED_MIN / self.answered.max(1.0)).max(1.0 / self.windows.max(1.0));
+        let keep = least.min(1.0);
+        self.windows *= keep;
+        self.answered *= keep;
+        self.products.iter_mut().flatten().chain(&mut self.targets).for_each(|sum| *sum *= keep);
+        self.kv_tokens *= keep;
+        self.kv_shares *= keep;
+    }
+
     /// Mean sizes lately; `None` while nothing was answered.
     pub(crate) fn sizes(&self) -> Option<Sizes> {
         let SizeSums { arrived, prompt, answered, output } = self.sizes;

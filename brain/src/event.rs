@@ -125,6 +125,11 @@ pub enum Event {
         /// How it ended.
         outcome: ResizeOutcome,
     },
+    /// Most replicas are of this variant now: the version that they run, and the type of GPU that they run on.
+    Runs {
+        /// Its name; only whether it is another matters.
+        variant: String,
+    },
     /// The size was changed for a reason of the target's own; it is not somebody else's wish.
     Reset,
 }

@@ -64,6 +64,11 @@ impl Evidence {
         }
     }
 
+    /// The model is believed again as it was before anything was seen.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::new(self.budget);
+    }
+
     /// Takes in a look, where a replica was foretold to carry `foretold` per second; `felt` is the time over which it feels a load.
     pub(crate) fn ingest(&mut self, at: Timestamp, seen: Carried, foretold: f64, felt: Duration) {
         if self.open.ready != seen.ready {

@@ -23,6 +23,7 @@ mod serving;
 mod tests;
 mod tokens;
 mod training;
+mod variants;
 
 pub use brain::{Brain, History, Snapshot};
 pub use capacity::CapacityModel;

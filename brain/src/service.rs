@@ -89,6 +89,15 @@ impl ServiceTime {
         }
     }
 
+    /// What was seen is of another variant of the workload: it counts as little as still says something.
+    pub(crate) fn doubt(&mut self) {
+        self.open = Window::default();
+        let keep = (2.0 * ENDED_MIN / self.ended.max(1.0)).min(1.0);
+        self.busy_s *= keep;
+        self.ended *= keep;
+        self.sums.iter_mut().for_each(|sum| *sum *= keep);
+    }
+
     /// Mean seconds that a request is served; `None` while too few ended.
     pub(crate) fn mean_s(&self) -> Option<f64> {
         (self.ended >= ENDED_MIN && self.busy_s > 0.0).then(|| self.busy_s / self.ended)

@@ -20,6 +20,7 @@ use crate::past::Past;
 use crate::rehearsal::{Findings, Rehearsal, STEPS_MIN};
 use crate::service::ServiceTime;
 use crate::tokens::{Scale, TokenDemand};
+use crate::variants::{Carries, Variants};
 
 /// Steps of history kept for the models: three weeks of minutes.
 const STEPS_MAX: usize = 30_240;
@@ -56,6 +57,8 @@ pub(crate) struct Serving {
     past: Past,
     pub(crate) forecast: Option<Forecast>,
     pub(crate) service: ServiceTime,
+    /// What was learned of other versions, and on other GPUs.
+    pub(crate) variants: Variants,
     /// For language models: what requests are made of.
     pub(crate) tokens: Option<TokenDemand>,
     demand: Demand,
@@ -92,6 +95,7 @@ impl Serving {
             capacity: CapacityModel::new(policy.capacity, policy.slo.budget()),
             lead: LeadTime::new(policy.scaling.lead_time.get()),
             service: ServiceTime::default(),
+            variants: Variants::default(),
             tokens,
             demand: Demand::new(step),
             peak: None,
@@ -134,6 +138,22 @@ impl Serving {
         self.count_losses(seen);
         self.last = Some(seen);
         self.remember_largest(seen.at);
+    }
+
+    /// Most replicas are of this variant from now on.
+    pub(crate) fn turn_to(&mut self, variant: &str) {
+        let known = || Carries {
+            capacity: self.capacity.clone(),
+            service: self.service.clone(),
+            tokens: self.tokens.as_ref().map(|tokens| tokens.model.clone()),
+        };
+        let Some(next) = self.variants.turn_to(variant, known) else { return };
+        self.capacity = next.capacity.under(&self.capacity);
+        self.service = next.service;
+        if let Some((tokens, model)) = self.tokens.as_mut().zip(next.tokens) {
+            tokens.model = model;
+        }
+        self.steady = None;
     }
 
     /// While the past is too short for a rehearsal, the largest demand is what is known of what may come.

@@ -41,6 +41,14 @@ pub(crate) struct TokenModel {
     evidence: Evidence,
 }
 
+impl TokenModel {
+    /// What was seen is of another variant of the workload: its engine is where learning begins, and nothing is corrected by it.
+    pub(crate) fn doubt(&mut self) {
+        self.engine.doubt();
+        self.evidence.forget();
+    }
+}
+
 /// How requests are weighed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scale {

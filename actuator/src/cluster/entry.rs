@@ -8,7 +8,7 @@ use tidegate_core::policy::Problem;
 use tidegate_core::{Mode, Policy, ReplicaCounts, Role, Signal, Timestamp, WorkloadId};
 
 use super::checkpoint::Worker;
-use super::facts::{PodFacts, TargetFacts};
+use super::facts::{NodeFacts, PodFacts, TargetFacts};
 use super::floor;
 use super::gather::{Gathered, Memory};
 use super::members::{Members, Pods};
@@ -172,6 +172,8 @@ pub(super) struct Entry {
     members: Members,
     target: Option<Arc<TargetFacts>>,
     scraped: Scraped,
+    /// The variant that the brain was told of last.
+    told_variant: Option<String>,
     /// A training job's resize.
     pub(super) course: Course,
     /// The way it acts by, or why it does not; `None` while the target is not known.
@@ -189,6 +191,7 @@ impl Entry {
             members: Members::default(),
             target: None,
             scraped: Scraped::default(),
+            told_variant: None,
             course: Course::default(),
             way: None,
             size_before: None,
@@ -212,7 +215,13 @@ impl Entry {
     }
 
     /// Looks at the target's pods, if they or the target have changed; else nothing has happened to them since the last look.
-    pub(super) fn look(&mut self, target: Option<Arc<TargetFacts>>, pods: &Pods<'_>, now: Timestamp) {
+    pub(super) fn look(
+        &mut self,
+        target: Option<Arc<TargetFacts>>,
+        pods: &Pods<'_>,
+        nodes: &Known<NodeFacts>,
+        now: Timestamp,
+    ) {
         let namespace = &self.intent.key.namespace;
         let selector = target.as_ref().and_then(|target| target.selector.as_ref());
         let changed = self.members.follow(namespace, selector, pods);
@@ -224,7 +233,7 @@ impl Entry {
         self.gathered = match &target {
             Some(target) => {
                 let own = self.members.of(namespace, pods.known).map(|(_, pod)| pod);
-                self.memory.gather(target, own, now)
+                self.memory.gather(target, own, nodes, now)
             }
             None => Gathered::default(),
         };
@@ -277,6 +286,12 @@ impl Entry {
         let id = brain.id().clone();
         match brain.policy().role() {
             Role::Serving => {
+                if let Some(variant) =
+                    self.gathered.variant.as_ref().filter(|v| self.told_variant.as_ref() != Some(*v))
+                {
+                    brain.ingest(Event::Runs { variant: variant.clone() });
+                    self.told_variant = Some(variant.clone());
+                }
                 let mut seen = Seen {
                     at: now,
                     replicas: counts,

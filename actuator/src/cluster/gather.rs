@@ -1,17 +1,23 @@
 //! What the facts say of one workload: its pods by state, and what happened to them since the last look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidegate_core::{ReplicaCounts, Timestamp};
 
-use super::facts::{PodFacts, TargetFacts};
+use super::facts::{NodeFacts, PodFacts, TargetFacts};
+use super::watch::{Failing, Known};
 
 /// A pod that was ready when it was first seen tells nothing of start-up times unless it became so this lately: before that,
 /// nobody was looking, and its readiness may have come and gone.
 const STARTED_LATELY: Duration = Duration::from_secs(60);
 /// Pods whose readiness is remembered per workload; several times the largest size that a policy allows in practice.
 const PODS_MAX: usize = 20_000;
+
+/// Labels by which the controllers of Deployments, and of StatefulSets and others, tell which template a pod was made of.
+const VERSION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
+/// Label of a node with the type of its GPUs.
+const GPU_LABEL: &str = "nvidia.com/gpu.product";
 
 /// One look at a workload's pods.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +30,8 @@ pub struct Gathered {
     pub lost: u32,
     /// A pod's container ends again and again.
     pub crash_loop: bool,
+    /// What most ready pods run, and on which GPUs; `None` while none is ready.
+    pub variant: Option<String>,
     /// Why pods wait for a node, in the scheduler's words.
     pub unschedulable: Option<String>,
 }
@@ -48,11 +56,13 @@ impl Memory {
         &mut self,
         target: &TargetFacts,
         pods: impl Iterator<Item = &'a PodFacts>,
+        nodes: &Known<NodeFacts>,
         now: Timestamp,
     ) -> Gathered {
         let mut seen = Gathered::default();
         seen.counts.wanted = target.size.unwrap_or(0);
         let mut present = BTreeMap::new();
+        let mut variants = BTreeMap::<&str, (u32, BTreeSet<&str>)>::new();
         for pod in pods.take(PODS_MAX) {
             if pod.ended {
                 continue;
@@ -63,6 +73,9 @@ impl Memory {
                 seen.counts.draining += 1;
             } else if let Some(since) = pod.ready_since {
                 seen.counts.ready += 1;
+                let of_version = variants.entry(version(pod)).or_default();
+                of_version.0 += 1;
+                of_version.1.extend(gpu_type(pod, nodes));
                 if !kept.started
                     && (before.is_some() || now.since(since) < STARTED_LATELY)
                     && pod.restarts == 0
@@ -80,6 +93,13 @@ impl Memory {
             present.insert(pod.uid.clone(), kept);
         }
         seen.lost = self.lost(&present, seen.counts.wanted);
+        let most = variants.into_iter().max_by_key(|(_, (pods, _))| *pods);
+        // Before the nodes are known, what runs on them would seem to change when they are.
+        let knows = nodes.is_synced(1) || nodes.failing().is_some_and(Failing::is_forbidden);
+        seen.variant = most.filter(|_| knows).map(|(version, (_, gpus))| {
+            let gpus: Vec<_> = gpus.into_iter().collect();
+            format!("{version}@{}", gpus.join("+"))
+        });
         self.pods = present;
         self.wanted = Some(seen.counts.wanted);
         seen
@@ -95,8 +115,20 @@ impl Memory {
     }
 }
 
+/// The version of the template that a pod was made of, where its controller tells.
+fn version(pod: &PodFacts) -> &str {
+    VERSION_LABELS.iter().find_map(|label| pod.labels.get(*label)).map_or("", String::as_str)
+}
+
+/// The type of the GPUs on a pod's node, where the GPU operator or its feature discovery tells.
+fn gpu_type<'a>(pod: &PodFacts, nodes: &'a Known<NodeFacts>) -> Option<&'a str> {
+    let node = nodes.get("", pod.node.as_ref()?)?;
+    node.labels.get(GPU_LABEL).map(String::as_str)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::watch::Table;
     use super::*;
     use crate::cluster::facts::Selector;
 
@@ -136,33 +168,69 @@ mod tests {
     #[test]
     fn a_start_up_is_told_once() {
         let mut memory = Memory::default();
-        let look = memory.gather(&target(2), [pod("a", 0, Some(90)), pod("b", 500, None)].iter(), at(600));
+        let look = memory.gather(
+            &target(2),
+            [pod("a", 0, Some(90)), pod("b", 500, None)].iter(),
+            &Table::default().look(),
+            at(600),
+        );
         assert_eq!((look.counts.ready, look.counts.starting, look.counts.wanted), (1, 1, 2));
         assert!(look.started.is_empty(), "it was ready long before anybody looked");
         let pods = [pod("a", 0, Some(90)), pod("b", 500, Some(610))];
-        let look = memory.gather(&target(2), pods.iter(), at(612));
+        let look = memory.gather(&target(2), pods.iter(), &Table::default().look(), at(612));
         assert_eq!(look.started, [Duration::from_secs(110)]);
-        assert!(memory.gather(&target(2), pods.iter(), at(613)).started.is_empty());
+        assert!(memory.gather(&target(2), pods.iter(), &Table::default().look(), at(613)).started.is_empty());
     }
 
     #[test]
     fn a_pod_that_is_gone_is_lost_unless_the_size_went_down() {
         let pods = [pod("a", 0, Some(9)), pod("b", 0, Some(9)), pod("c", 0, Some(9))];
         let mut memory = Memory::default();
-        memory.gather(&target(3), pods.iter(), at(100));
+        memory.gather(&target(3), pods.iter(), &Table::default().look(), at(100));
         let mut asked = memory.clone();
-        assert_eq!(memory.gather(&target(3), pods[..2].iter(), at(101)).lost, 1);
-        assert_eq!(asked.gather(&target(2), pods[..2].iter(), at(101)).lost, 0);
+        assert_eq!(memory.gather(&target(3), pods[..2].iter(), &Table::default().look(), at(101)).lost, 1);
+        assert_eq!(asked.gather(&target(2), pods[..2].iter(), &Table::default().look(), at(101)).lost, 0);
     }
 
     #[test]
     fn a_pod_that_drains_is_not_lost() {
         let mut memory = Memory::default();
-        memory.gather(&target(1), [pod("a", 0, Some(9))].iter(), at(100));
+        memory.gather(&target(1), [pod("a", 0, Some(9))].iter(), &Table::default().look(), at(100));
         let mut leaving = pod("a", 0, Some(9));
         leaving.deleting = true;
-        let look = memory.gather(&target(1), [leaving].iter(), at(101));
+        let look = memory.gather(&target(1), [leaving].iter(), &Table::default().look(), at(101));
         assert_eq!((look.counts.draining, look.counts.ready), (1, 0));
-        assert_eq!(memory.gather(&target(1), [].iter(), at(102)).lost, 0);
+        assert_eq!(memory.gather(&target(1), [].iter(), &Table::default().look(), at(102)).lost, 0);
+    }
+
+    #[test]
+    fn what_most_ready_pods_run_and_on_what_is_the_variant() {
+        let nodes = Table::default();
+        for (name, gpu) in [("a", "A100"), ("h", "H100")] {
+            let labels = BTreeMap::from([(GPU_LABEL.to_owned(), gpu.to_owned())]);
+            let facts = NodeFacts { labels, extended: BTreeMap::new(), open: true, created: None };
+            nodes.look().set("", name, Some(facts));
+        }
+        let of = |uid: &str, version: &str, node: &str, ready| {
+            let mut pod = pod(uid, 0, ready);
+            pod.labels.insert("pod-template-hash".into(), version.into());
+            pod.node = Some(node.into());
+            pod
+        };
+        let look = |pods: &[PodFacts]| {
+            let mut memory = Memory::default();
+            memory.gather(&target(4), pods.iter(), &nodes.look(), at(600)).variant
+        };
+        let mut pods = vec![of("1", "v1", "a", Some(9)), of("2", "v1", "h", Some(9))];
+        assert_eq!(look(&pods), None, "what the nodes are is not known yet");
+        nodes.look().sync();
+        assert_eq!(look(&pods).as_deref(), Some("v1@A100+H100"));
+        pods.extend([of("3", "v2", "h", Some(9)), of("4", "v2", "h", None), of("5", "v2", "h", None)]);
+        assert_eq!(look(&pods).as_deref(), Some("v1@A100+H100"), "only what is ready counts");
+        pods[3].ready_since = Some(at(500));
+        pods[4].ready_since = Some(at(500));
+        assert_eq!(look(&pods).as_deref(), Some("v2@H100"));
+        assert_eq!(look(&[pod("6", 0, Some(9))]).as_deref(), Some("@"), "nobody tells; it does not change");
+        assert_eq!(look(&[]), None);
     }
 }

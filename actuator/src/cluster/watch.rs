@@ -209,6 +209,12 @@ impl<T> Known<T> {
         self.touch(key);
     }
 
+    /// The first list is in.
+    #[cfg(test)]
+    pub(super) fn sync(&mut self) {
+        self.synced += 1;
+    }
+
     /// Takes in an object, or that it is gone.
     #[cfg(test)]
     pub(super) fn set(&mut self, namespace: &str, name: &str, fact: Option<T>)
