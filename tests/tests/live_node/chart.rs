@@ -26,7 +26,7 @@ use tokio::sync::watch;
 const SOON: Duration = Duration::from_secs(120);
 /// What the distroless base has, too: glibc, libgcc, certificates; no shell.
 const RUNTIME_PACKAGES: [&str; 3] = ["ca-certificates", "libc6", "libgcc-s1"];
-const NAMESPACE: &str = "tidegate";
+pub(crate) const NAMESPACE: &str = "tidegate";
 
 pub(crate) fn object<K: DeserializeOwned>(manifest: Value) -> K {
     serde_json::from_value(manifest).expect("the manifest has the right types")
@@ -275,8 +275,8 @@ async fn restored(client: &Client) {
     .await;
 }
 
-/// Nothing of it is left but the kinds and the policies, which are the user's; and what it sized runs on.
-async fn uninstalled(control_plane: &ControlPlane, client: &Client) {
+/// Uninstalls the chart, and waits until its pods are gone.
+pub(crate) async fn uninstall(control_plane: &ControlPlane, client: &Client) {
     let output = control_plane.helm(&["uninstall", "tidegate", "--namespace", NAMESPACE]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
@@ -288,6 +288,11 @@ async fn uninstalled(control_plane: &ControlPlane, client: &Client) {
         left.items.is_empty().then_some(())
     })
     .await;
+}
+
+/// Nothing of it is left but the kinds and the policies, which are the user's; and what it sized runs on.
+async fn uninstalled(control_plane: &ControlPlane, client: &Client) {
+    uninstall(control_plane, client).await;
     let deployments = Api::<Deployment>::default_namespaced(client.clone());
     let status = deployments.get("idle").await.expect("it is there").status.expect("it has one");
     assert_eq!(status.ready_replicas, Some(3));

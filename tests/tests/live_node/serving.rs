@@ -11,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::json;
 use tidegate_actuator::crds::ServingPolicy;
 use tidegate_tests::images::local;
@@ -20,7 +20,7 @@ use tidegate_tests::servers::kubernetes::{ControlPlane, LiveNode, Options};
 use tidegate_tests::waiting;
 use tokio::task::JoinHandle;
 
-use crate::chart::{Ports, installed, object, wait};
+use crate::chart::{NAMESPACE, Ports, installed, object, uninstall, wait};
 
 const PORT: u16 = 8000;
 /// Two at a time, a fifth of a second each: ten a second and replica.
@@ -80,6 +80,13 @@ impl Ingress {
 
     fn load(&self, per_second: u32) {
         self.per_second.store(per_second, Ordering::Relaxed);
+    }
+
+    /// Waits for so many more answers.
+    async fn answers(&self, more: usize) {
+        let before = self.answered.load(Ordering::Relaxed);
+        wait("more answers", async || (self.answered.load(Ordering::Relaxed) >= before + more).then_some(()))
+            .await;
     }
 
     fn failed(&self) -> Vec<String> {
@@ -184,6 +191,22 @@ async fn deploy(client: &Client, models: &Path) {
     policies.create(&PostParams::default(), &object(policy)).await.expect("it is right");
 }
 
+/// Kills the pod of one of Tidegate's parts without a word to it, and waits until another is ready in its place.
+async fn kill(client: &Client, component: &str) {
+    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+    let params = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));
+    let list = async || pods.list(&params).await.ok().map(|list| list.items);
+    let [pod] = list().await.expect("they can be listed").try_into().expect("one");
+    let name = pod.metadata.name.expect("it has a name");
+    pods.delete(&name, &DeleteParams::default().grace_period(0)).await.expect("it is there");
+    wait("a pod in its place", async || {
+        let [next]: [Pod; 1] = list().await?.try_into().ok()?;
+        let ready = next.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == "Ready")?;
+        (next.metadata.uid != pod.metadata.uid && ready.status == "True").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_load_that_rises_and_falls_is_served_by_pods_that_come_and_go_and_no_request_is_lost() {
     let control_plane = ControlPlane::start(&Options::default()).await;
@@ -206,11 +229,11 @@ async fn a_load_that_rises_and_falls_is_served_by_pods_that_come_and_go_and_no_r
     // What has been written holds while the kubelet is away, and Tidegate goes on afterwards.
     node.stop_kubelet();
     node.start_kubelet().await;
-    let before = ingress.answered.load(Ordering::Relaxed);
-    wait("answers after the kubelet's restart", async || {
-        (ingress.answered.load(Ordering::Relaxed) > before + 50).then_some(())
-    })
-    .await;
+    ingress.answers(50).await;
+    kill(&client, "controller").await;
+    kill(&client, "agent").await;
+    ingress.load(38);
+    wait("replicas for 38 requests a second", async || ready().await.filter(|ready| *ready >= 4)).await;
     ingress.load(3);
     waiting::until("the size to fall", FALLEN, async || {
         let size = deployments.get("digits").await.ok()?.status?.replicas?;
@@ -220,6 +243,15 @@ async fn a_load_that_rises_and_falls_is_served_by_pods_that_come_and_go_and_no_r
     let policies = Api::<ServingPolicy>::default_namespaced(client.clone());
     let status = policies.get("digits").await.expect("it is there").status.expect("it has one");
     assert_eq!(status.via.as_deref(), Some("scale"));
+
+    // What it has written stays when it is taken away in the middle of a load.
+    ingress.load(25);
+    wait("replicas for 25 requests a second again", async || ready().await.filter(|ready| *ready >= 3)).await;
+    uninstall(&control_plane, &client).await;
+    let left = ready().await;
+    assert!(left >= Some(3), "{left:?} replicas were left");
+    ingress.answers(100).await;
+    assert_eq!(ready().await, left, "nobody changes it any more");
     let (lost, answered) = (ingress.failed(), ingress.answered.load(Ordering::Relaxed));
     assert!(lost.is_empty(), "{} were lost, {answered} answered: {lost:?}", lost.len());
 }
