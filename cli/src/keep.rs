@@ -67,11 +67,15 @@ pub(crate) fn brains(store: &Store, learned: impl IntoIterator<Item = (WorkloadI
         (blob_key(&id), serde_json::to_vec(&snapshot).expect("a snapshot is plain data"))
     };
     let kept: Vec<_> = learned.into_iter().map(kept).collect();
-    if let Err(error) = store.put_blobs(kept.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()))) {
-        tracing::warn!(
-            error = format!("{:#}", anyhow::Error::new(error)),
-            "what was learned could not be kept"
-        );
+    if store.put_blobs(kept.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()))).is_ok() {
+        return;
+    }
+    // One that cannot be kept must not take the others with it.
+    for (key, bytes) in kept {
+        if let Err(error) = store.put_blob(&key, &bytes) {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(key, error, "what was learned could not be kept");
+        }
     }
 }
 

@@ -156,7 +156,7 @@ impl Hand {
             if turns.has(place) {
                 batch.samples.extend(row.samples(brain, part, round.at));
             }
-            if row.is_stirred(part) || turns.has(place) {
+            if row.is_stirred(part, round.at) || turns.has(place) {
                 let key = part.intent.key.clone();
                 let before = self.book.conditions(&key).map(<[_]>::to_vec).unwrap_or_default();
                 let status = status::of_part(part, brain, attained, &before, round.at);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_actuator::cluster::entry::Intent;
 use tidegate_actuator::cluster::way::{Conflict, Way};
 use tidegate_actuator::cluster::{Missing, Part};
+use tidegate_actuator::crds::ResizeStatus;
 use tidegate_agent::export::Registry;
 use tidegate_brain::Brain;
 use tidegate_core::{Sample, Signal, Subject, Timestamp};
@@ -60,6 +61,11 @@ struct Stands {
     missing: Option<Missing>,
     way: Option<Result<Way, Conflict>>,
     refused: bool,
+    /// A pause ends without a change of the policy.
+    acts: bool,
+    /// What another controller would go on from.
+    resize: Option<ResizeStatus>,
+    size_before: Option<u32>,
 }
 
 impl Row {
@@ -68,12 +74,16 @@ impl Row {
     }
 
     /// Whether its status has something to say that does not wait for its turn.
-    pub(super) fn is_stirred(&mut self, part: &Part) -> bool {
+    pub(super) fn is_stirred(&mut self, part: &Part, now: Timestamp) -> bool {
+        let acts = part.intent.acts(now);
         let same = self.stands.as_ref().is_some_and(|stands| {
             Arc::ptr_eq(&stands.intent, &part.intent)
                 && stands.missing == part.missing
                 && stands.way == part.way
                 && stands.refused == part.refused.is_some()
+                && stands.acts == acts
+                && stands.resize == part.resize
+                && stands.size_before == part.size_before
         });
         if !same {
             self.stands = Some(Stands {
@@ -81,6 +91,9 @@ impl Row {
                 missing: part.missing.clone(),
                 way: part.way.clone(),
                 refused: part.refused.is_some(),
+                acts,
+                resize: part.resize.clone(),
+                size_before: part.size_before,
             });
         }
         !same || part.told.decision.is_some()
