@@ -85,6 +85,7 @@ labels! {
     GpuModel, "model_name", "Product name of a GPU.";
     Parent, "parent", "UUID of the GPU that an instance is part of.";
     Profile, "profile", "Profile of a MIG instance, such as `1g.10gb`.";
+    Estimated, "estimated", "`true` where a value was not measured, else `false`.";
     DriverVersion, "driver_version", "Version of the GPU driver.";
     Right, "right", "Something that must be allowed in the cluster, such as `patch deployments.apps/scale`: a closed set.";
     Reason, "reason", "Why clocks are held down: a closed set.";
@@ -200,6 +201,7 @@ metrics! {
     HistoryErrors, "tidegate_history_errors_total", Counter, One, [Cause], "Reads or writes of the embedded history that failed.";
     GpuInfo, "tidegate_gpu_info", Gauge, One, [Uuid, Gpu, PciBusId, GpuModel, DriverVersion, Parent, Profile], "Always 1; what a GPU or instance is, in the labels.";
     GpuOwner, "tidegate_gpu_owner_info", Gauge, One, [Uuid, Namespace, Pod, PodUid, Container, Workload], "Always 1; the containers that a GPU or instance was given to. Where there is one, it stands in the labels of the GPU's own families too.";
+    GpuOwnerPart, "tidegate_gpu_owner_part_ratio", Gauge, Ratio, [Uuid, Namespace, Pod, PodUid, Container, Workload, Estimated], "Part of a GPU or instance that is put down to a container that has it; estimated, by the shares given out, where it is shared by time slices or MPS. All parts of one are never above 1 together.";
     GpuFailed, "tidegate_gpu_failed", Gauge, One, [Uuid, Cause], "1 while a GPU cannot be read, by why.";
     GpuThrottled, "tidegate_gpu_throttled", Gauge, One, [Uuid, Reason], "1 while clocks are held down for this reason, 0 while they are not.";
     GpuThrottledSeconds, "tidegate_gpu_throttled_seconds_total", Counter, Seconds, [Uuid, Reason], "Time for which clocks were held down, since the driver was loaded.";

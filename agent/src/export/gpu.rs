@@ -79,23 +79,31 @@ fn of_gpus(gpus: &Gpus) -> Vec<(Family, Points)> {
             1.0,
         )
     };
-    let owned = gpus
-        .readings
-        .iter()
-        .flat_map(|reading| reading.owners.iter().map(|owner| (&reading.gpu.uuid, owner)));
-    let owner = |(uuid, owner): (&String, &Owner)| {
-        let workload = owner.workload.as_ref().map(|id| id.as_str()).unwrap_or_default();
-        let pod_uid = owner.pod_uid.as_deref().unwrap_or_default();
-        point([uuid, &owner.namespace, &owner.pod, pod_uid, &owner.container, workload], 1.0)
+    let owned = || {
+        let readings = gpus.readings.iter();
+        readings.flat_map(|reading| reading.owners.iter().map(|owner| (reading.gpu.uuid.as_str(), owner)))
+    };
+    let owner = |(uuid, owner)| point(owner_labels(uuid, owner), 1.0);
+    let part = |(uuid, owner): (&str, &Owner)| {
+        let [uuid, namespace, pod, pod_uid, container, workload] = owner_labels(uuid, owner);
+        let estimated = if owner.shared { "true" } else { "false" };
+        point([uuid, namespace, pod, pod_uid, container, workload, estimated], owner.part)
     };
     let failed = gpus.readings.iter().filter_map(|reading| Some((&reading.gpu.uuid, reading.down?)));
     vec![
         family(Metric::GpuInfo, &gpus.readings, info),
-        family(Metric::GpuOwner, owned, owner),
+        family(Metric::GpuOwner, owned(), owner),
+        family(Metric::GpuOwnerPart, owned(), part),
         family(Metric::GpuFailed, failed, |(uuid, cause)| point([uuid, cause.as_str()], 1.0)),
         family(Metric::GpuThrottled, gpus.readings.iter().flat_map(throttled), |point| point),
         family(Metric::GpuThrottledSeconds, gpus.readings.iter().flat_map(throttled_seconds), |point| point),
     ]
+}
+
+fn owner_labels<'a>(uuid: &'a str, owner: &'a Owner) -> [&'a str; 6] {
+    let workload = owner.workload.as_ref().map(|id| id.as_str()).unwrap_or_default();
+    let pod_uid = owner.pod_uid.as_deref().unwrap_or_default();
+    [uuid, &owner.namespace, &owner.pod, pod_uid, &owner.container, workload]
 }
 
 /// Every reason that has a bit, with whether it is set.

@@ -92,7 +92,8 @@ fn series(family: Family, rest: &str) -> String {
 
 #[test]
 fn what_gpus_are_and_whose_stands_beside_their_signals() {
-    let page = page("GPU-a", vec![owner("vllm"), owner("sidecar")], None);
+    let sliced = Owner { shared: true, part: 0.5, ..owner("sidecar") };
+    let page = page("GPU-a", vec![owner("vllm"), sliced], None);
     for (metric, rest) in [
         (
             Metric::GpuInfo,
@@ -105,6 +106,14 @@ fn what_gpus_are_and_whose_stands_beside_their_signals() {
         (
             Metric::GpuOwner,
             r#"{uuid="GPU-a",namespace="ml",pod="chat-0",pod_uid="c9a5",container="sidecar",workload="local/process/chat"} 1"#,
+        ),
+        (
+            Metric::GpuOwnerPart,
+            r#"{uuid="GPU-a",namespace="ml",pod="chat-0",pod_uid="c9a5",container="vllm",workload="local/process/chat",estimated="false"} 1"#,
+        ),
+        (
+            Metric::GpuOwnerPart,
+            r#"{uuid="GPU-a",namespace="ml",pod="chat-0",pod_uid="c9a5",container="sidecar",workload="local/process/chat",estimated="true"} 0.5"#,
         ),
         (Metric::GpuFailed, r#"{uuid="GPU-c",cause="gpu_lost"} 1"#),
         (Metric::GpuThrottled, r#"{uuid="GPU-a",reason="power"} 1"#),
