@@ -5,9 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
-use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tidegate_core::Signal;
+use tidegate_tests::fake_nvml;
 use tidegate_tests::servers::kubernetes::{ControlPlane, Options};
 use tidegate_tests::servers::{Program, binary, http};
 use tidegate_tests::waiting;
@@ -28,7 +28,6 @@ const CONTAINERS: [&str; 2] = ["server", "proxy"];
 const GPUS: usize = 8;
 const SCRAPES: usize = 1000;
 const LIMIT: Duration = Duration::from_secs(60);
-const LIBRARY: &str = "libtidegate_fake_nvml.so";
 
 #[tokio::main]
 async fn main() {
@@ -41,7 +40,8 @@ async fn main() {
     let root = dir.path().join("root");
     uids.iter().enumerate().for_each(|(pod, uid)| cgroups(&root, pod, uid));
     std::os::unix::fs::symlink("/proc", root.join("proc")).expect("the directory is writable");
-    let library = gpus(dir.path());
+    let uuids: Vec<_> = (0..GPUS).map(|gpu| format!("GPU-{gpu}")).collect();
+    let library = fake_nvml::driver(dir.path(), &uuids);
 
     let mut command = Command::new(binary());
     command.args(["agent", "--node", "node-a", "--listen", "127.0.0.1:0", "--root"]).arg(&root);
@@ -170,29 +170,6 @@ fn cgroups(root: &Path, pod: usize, uid: &str) {
     }
     fs::write(base.join("cgroup.controllers"), "cpuset cpu io memory pids\n")
         .expect("the directory is writable");
-}
-
-/// The fake driver's library with its script; cargo builds it beside this program.
-fn gpus(dir: &Path) -> PathBuf {
-    let program = std::env::current_exe().expect("this program has a path");
-    let near = program
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .flat_map(|dir| [dir.join(LIBRARY), dir.join("deps").join(LIBRARY)]);
-    let built = near.into_iter().find(|path| path.exists()).expect("cargo has built the fake library");
-    let library = dir.join("libnvidia-ml.so.1");
-    fs::copy(built, &library).expect("the directory is writable");
-    let mut script = String::new();
-    for gpu in 0..GPUS {
-        writeln!(
-            script,
-            "[[gpu]]\nuuid = \"GPU-{gpu}\"\nname = \"NVIDIA H100\"\npci = \"00000000:{gpu:02X}:00.0\"\nminor = {gpu}\nutilization = [50, 40]\npower = 350000\n"
-        )
-        .expect("writing to a string succeeds");
-    }
-    fs::write(dir.join("fake-nvml.toml"), script).expect("the directory is writable");
-    library
 }
 
 async fn page(client: &reqwest::Client, url: &str) -> String {

@@ -17,11 +17,13 @@ use credentials::{ADMIN_TOKEN, Credentials};
 
 mod adapter;
 mod credentials;
+mod device_plugin;
 mod helm;
 mod kwok;
 mod node;
 
 pub use adapter::PrometheusAdapter;
+pub use device_plugin::DevicePlugin;
 pub use helm::helm;
 pub use kwok::{FakeNode, Kwok, READY_AFTER, RUNS_FOR};
 pub use node::{LiveNode, pause};

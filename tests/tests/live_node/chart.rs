@@ -48,7 +48,7 @@ fn images(node: &LiveNode) {
 pub(crate) struct Ports {
     api: u16,
     digests: u16,
-    metrics: u16,
+    pub(crate) metrics: u16,
 }
 
 impl Ports {
@@ -57,8 +57,8 @@ impl Ports {
     }
 }
 
-/// Installs the chart for a node without a network for pods: all in the node's.
-fn install(control_plane: &ControlPlane, ports: &Ports) {
+/// Installs the chart for a node without a network for pods: all in the node's. `more`: further values of it.
+fn install(control_plane: &ControlPlane, ports: &Ports, more: &[String]) {
     let chart = root().join("deploy/helm/tidegate").display().to_string();
     let image = local("tidegate");
     let values = [
@@ -75,7 +75,7 @@ fn install(control_plane: &ControlPlane, ports: &Ports) {
         "agent.priorityClassName=,agent.mountPropagation=None".into(),
     ];
     let mut arguments = vec!["install", "tidegate", &chart, "--namespace", NAMESPACE, "--skip-crds"];
-    arguments.extend(values.iter().flat_map(|value| ["--set", value.as_str()]));
+    arguments.extend(values.iter().chain(more).flat_map(|value| ["--set", value.as_str()]));
     let output = control_plane.helm(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -137,7 +137,7 @@ fn value(page: &str, name: &str, with: &str) -> Option<f64> {
     lines.next()?.rsplit(' ').next()?.parse().ok()
 }
 
-async fn agents_page(port: u16) -> Option<String> {
+pub(crate) async fn agents_page(port: u16) -> Option<String> {
     // The certificate is the agent's own, made for this run.
     let client = reqwest::Client::builder().no_proxy().danger_accept_invalid_certs(true).build().ok()?;
     let answer = client.get(format!("https://127.0.0.1:{port}/metrics")).send().await.ok()?;
@@ -152,14 +152,20 @@ async fn controllers_page(client: &Client, port: u16) -> Option<String> {
     answer.text().await.ok()
 }
 
-/// Images, kinds and the chart; ready.
-pub(crate) async fn installed(control_plane: &ControlPlane, node: &LiveNode, client: &Client, ports: &Ports) {
+/// Images, kinds and the chart, with these values besides those of every test; ready.
+pub(crate) async fn installed(
+    control_plane: &ControlPlane,
+    node: &LiveNode,
+    client: &Client,
+    ports: &Ports,
+    values: &[String],
+) {
     images(node);
     teach(client).await;
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
     namespaces.create(&PostParams::default(), &namespace).await.expect("it is new");
-    install(control_plane, ports);
+    install(control_plane, ports, values);
     ready(client).await;
 }
 
@@ -169,7 +175,7 @@ async fn the_chart_runs_with_its_own_identities_and_the_kubelet_runs_what_the_co
     let node = LiveNode::start(&control_plane).await;
     let client = control_plane.client();
     let ports = Ports::free();
-    installed(&control_plane, &node, &client, &ports).await;
+    installed(&control_plane, &node, &client, &ports, &[]).await;
 
     // By its own token, over TLS, the agent tells the controller.
     wait("digests", async || {

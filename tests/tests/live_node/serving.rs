@@ -213,7 +213,7 @@ async fn a_load_that_rises_and_falls_is_served_by_pods_that_come_and_go_and_no_r
     let mut node = LiveNode::start(&control_plane).await;
     let client = control_plane.client();
     let ports = Ports::free();
-    installed(&control_plane, &node, &client, &ports).await;
+    installed(&control_plane, &node, &client, &ports, &[]).await;
     let models = tempfile::tempdir().expect("a temporary directory can be made");
     train(models.path());
     deploy(&client, models.path()).await;

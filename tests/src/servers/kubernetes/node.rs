@@ -105,6 +105,12 @@ impl LiveNode {
         self.kubelet_command.port
     }
 
+    /// The kubelet's directory; its device plugins' is another, the machine's own.
+    #[must_use]
+    pub fn kubelet_root(&self) -> &Path {
+        &self.kubelet_command.root
+    }
+
     /// The kubelet's socket that tells which devices a pod has.
     #[must_use]
     pub fn pod_resources_socket(&self) -> PathBuf {
