@@ -126,7 +126,7 @@ async fn of_kubelet(kubelet: &Path, findings: &mut Findings) {
             findings.add(
                 Verdict::Fine,
                 "pod resources",
-                format!("the kubelet tells the devices of {pods} pods"),
+                format!("the kubelet tells which pods have devices; {pods} have GPUs"),
             );
         }
         Answer::NoSocket => {

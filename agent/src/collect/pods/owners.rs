@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidegate_core::{Label, WorkloadId};
 
 use super::device;
-use super::messages::podresources::{ContainerResources, ListPodResourcesResponse};
+use super::messages::podresources::{ContainerResources, ListPodResourcesResponse, PodResources};
 use super::table::PodTable;
 
 /// Most containers with devices that are looked at: far above what a node runs.
@@ -126,6 +126,13 @@ pub(super) fn join(list: &ListPodResourcesResponse, pods: &PodTable) -> Owners {
     Owners { by_device: holds.into_iter().map(|(id, holds)| (id, settle(holds))).collect() }
 }
 
+/// How many pods have a GPU or an instance of one.
+#[must_use]
+pub(super) fn holders(list: &ListPodResourcesResponse) -> usize {
+    let holds = |pod: &&PodResources| pod.containers.iter().any(|container| !devices(container).is_empty());
+    list.pod_resources.iter().filter(holds).count()
+}
+
 fn note(holds: &mut Vec<Hold>, owner: Owner) {
     match holds.iter_mut().find(|hold| hold.owner == owner) {
         Some(hold) => hold.shares = hold.shares.saturating_add(1),
@@ -163,7 +170,7 @@ fn devices(container: &ContainerResources) -> Vec<device::Device> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::messages::podresources::{ContainerDevices, PodResources};
+    use super::super::messages::podresources::ContainerDevices;
     use super::super::table::Pod;
     use super::*;
     use proptest::prelude::*;
@@ -228,6 +235,12 @@ mod tests {
         assert_eq!(alone.of_gpu(GPU, None)[0].pod_uid, None, "the table does not know it");
         let twice = owners(vec![given("a", "x", &[GPU]), given("b", "x", &[GPU])]);
         assert_eq!(self::parts(twice.of_gpu(GPU, None)), [("a", true, 0.5), ("b", true, 0.5)]);
+    }
+
+    #[test]
+    fn pods_without_a_gpu_hold_none() {
+        let pod_resources = vec![given("a", "x", &[GPU]), given("b", "x", &[]), given("c", "x", &["sda"])];
+        assert_eq!(holders(&ListPodResourcesResponse { pod_resources }), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::book::Change;
 use super::resources::{self, RESOURCES_SOCKET};
-use super::{FollowError, PODS_SOCKET, kubelet};
+use super::{FollowError, PODS_SOCKET, kubelet, owners};
 
 /// A check that takes longer has found a kubelet that hangs.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 pub enum Answer {
     /// There is no such socket.
     NoSocket,
-    /// So many pods, or pods with devices.
+    /// So many pods, or pods that have GPUs.
     Counted(usize),
     /// It does not answer, or not as it should; in words.
     Failed(String),
@@ -42,10 +42,10 @@ pub async fn pods(kubelet: &Path) -> Answer {
     asked(&socket, counting).await
 }
 
-/// Pods that the kubelet's pod-resources API knows the devices of.
+/// Pods that have a GPU or an instance of one, by the kubelet's pod-resources API.
 pub async fn devices(kubelet: &Path) -> Answer {
     let socket = kubelet.join(RESOURCES_SOCKET);
-    asked(&socket, async { Ok(resources::list(&socket).await?.pod_resources.len()) }).await
+    asked(&socket, async { Ok(owners::holders(&resources::list(&socket).await?)) }).await
 }
 
 async fn asked(socket: &Path, asking: impl Future<Output = Result<usize, FollowError>>) -> Answer {
@@ -59,11 +59,15 @@ async fn asked(socket: &Path, asking: impl Future<Output = Result<usize, FollowE
     }
 }
 
+/// What went wrong and why, in one line. A cause that says the same as what it caused is left out.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let why = error.to_string();
+        if !text.ends_with(&why) {
+            text = format!("{text}: {why}");
+        }
         cause = error.source();
     }
     text
@@ -83,6 +87,10 @@ mod tests {
         // Bound, and closed again: what a dead kubelet leaves behind.
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         let answer = devices(folder.path()).await;
-        assert!(matches!(&answer, Answer::Failed(text) if text.contains("connect")), "{answer:?}");
+        let once = |text: &str| text.matches("Connection refused").count() == 1;
+        assert!(
+            matches!(&answer, Answer::Failed(text) if text.contains("connect") && once(text)),
+            "{answer:?}"
+        );
     }
 }
