@@ -85,6 +85,20 @@ impl Owners {
         ])
     }
 
+    /// Whether a pod that lives has lost a device in `next`. That does not happen: a kubelet that has just started says so, for about a
+    /// second, until it has read back what it gave out.
+    pub(super) fn are_forgotten(&self, next: &Self, pods: &PodTable) -> bool {
+        let lives = |owner: &Owner| {
+            let pod = pods.named(&owner.namespace, &owner.pod);
+            pod.is_some_and(|pod| !pod.ended && owner.pod_uid.as_ref() == Some(&pod.uid))
+        };
+        let lost = |id: &str, owner: &Owner| {
+            let now = next.by_device.get(id).into_iter().flatten();
+            lives(owner) && !now.into_iter().any(|other| other.pod_uid == owner.pod_uid)
+        };
+        self.by_device.iter().any(|(id, owners)| owners.iter().any(|owner| lost(id, owner)))
+    }
+
     fn any(&self, ids: impl IntoIterator<Item = Option<String>>) -> &[Owner] {
         ids.into_iter().flatten().find_map(|id| self.by_device.get(&id)).map_or(&[], Vec::as_slice)
     }
@@ -235,6 +249,18 @@ mod tests {
         assert_eq!(alone.of_gpu(GPU, None)[0].pod_uid, None, "the table does not know it");
         let twice = owners(vec![given("a", "x", &[GPU]), given("b", "x", &[GPU])]);
         assert_eq!(self::parts(twice.of_gpu(GPU, None)), [("a", true, 0.5), ("b", true, 0.5)]);
+    }
+
+    #[test]
+    fn a_pod_that_lives_does_not_lose_its_device() {
+        let share = format!("{GPU}::0");
+        let before = owners(vec![given("chat-1", "vllm", &[&share]), given("unknown", "x", &["GPU-2"])]);
+        let forgotten = |next: Vec<PodResources>| before.are_forgotten(&owners(next), &table());
+        assert!(forgotten(vec![]) && forgotten(vec![given("chat-1", "vllm", &["GPU-3"])]));
+        let kept = || given("chat-1", "vllm", &[&share]);
+        assert!(!forgotten(vec![kept()]), "nobody knows whether the other one lives");
+        assert!(!forgotten(vec![kept(), given("b", "x", &[&format!("{GPU}::1")])]), "a smaller part is one");
+        assert!(!before.are_forgotten(&Owners::default(), &PodTable::new(BTreeMap::new())), "it has gone");
     }
 
     #[test]

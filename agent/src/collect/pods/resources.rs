@@ -41,7 +41,8 @@ impl Default for AskPace {
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Keeps `owners` until `stop` says so or is dropped. While the kubelet does not answer, the last answer stays.
+/// Keeps `owners` until `stop` says so or is dropped. While the kubelet does not answer, the last answer stays; one that takes a device
+/// from a pod that lives is believed when it is given twice.
 pub(crate) async fn follow_devices(
     kubelet: PathBuf,
     pace: AskPace,
@@ -53,6 +54,7 @@ pub(crate) async fn follow_devices(
     let socket = kubelet.join(RESOURCES_SOCKET);
     board.started(SourceName::Devices);
     let following = async {
+        let mut doubted = false;
         loop {
             let asked = Instant::now();
             let now = clock::now();
@@ -62,21 +64,26 @@ pub(crate) async fn follow_devices(
                     let took = clock::steady().saturating_sub(now.steady);
                     board.read(SourceName::Devices, now.at, took, None);
                     let joined = owners::join(&list, &table);
-                    owners.send_if_modified(|known| {
-                        let differs = **known != joined;
-                        if differs {
-                            *known = Arc::new(joined);
-                        }
-                        differs
-                    });
+                    doubted = !doubted && owners.borrow().are_forgotten(&joined, &table);
+                    if !doubted {
+                        owners.send_if_modified(|known| {
+                            let differs = **known != joined;
+                            if differs {
+                                *known = Arc::new(joined);
+                            }
+                            differs
+                        });
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "devices are not told");
                     board.lost(SourceName::Devices, error.cause());
+                    doubted = false;
                 }
             }
+            let wait = if doubted { pace.min } else { pace.max };
             tokio::select! {
-                () = sleep_until(asked + pace.max) => {}
+                () = sleep_until(asked + wait) => {}
                 // Without a sender nothing changes any more, and the longer wait goes on.
                 () = changed(&mut pods) => sleep_until(asked + pace.min).await,
             }

@@ -50,6 +50,8 @@ struct Kubelet {
     then: broadcast::Sender<WatchPodsEvent>,
     devices: Arc<Mutex<ListPodResourcesResponse>>,
     asked: Arc<AtomicUsize>,
+    /// So many answers more without any pod, as just after a start.
+    forgets: Arc<AtomicUsize>,
 }
 
 impl Kubelet {
@@ -62,6 +64,7 @@ impl Kubelet {
             then: broadcast::channel(16).0,
             devices: Arc::default(),
             asked: Arc::default(),
+            forgets: Arc::default(),
         }
     }
 
@@ -135,7 +138,10 @@ impl PodResourcesLister for Kubelet {
         _: Request<ListPodResourcesRequest>,
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        Ok(Response::new(self.devices.lock().unwrap().clone()))
+        let forgets =
+            self.forgets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let known = || self.devices.lock().unwrap().clone();
+        Ok(Response::new(if forgets.is_ok() { ListPodResourcesResponse::default() } else { known() }))
     }
 }
 
@@ -334,6 +340,22 @@ async fn devices_are_joined_with_the_pods_and_outlive_the_kubelet() {
     let joined = owners.wait_for(|owners| uid(owners) == Some(Some("u-1".into())));
     let joined = timeout(PATIENCE, joined).await.unwrap().unwrap().clone();
     assert!(joined.of_gpu(GPU, None)[0].shared);
+    let (forgets, asked) = (Arc::clone(&kubelet.forgets), Arc::clone(&kubelet.asked));
+    forgets.store(1, Ordering::Relaxed);
+    let said_again = async {
+        while forgets.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        let then = asked.load(Ordering::Relaxed);
+        while asked.load(Ordering::Relaxed) == then {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, said_again).await.unwrap();
+    assert!(
+        !owners.has_changed().unwrap(),
+        "what a kubelet that has just started does not know is not believed"
+    );
     drop(serving);
     let lost = async {
         while board.get().sources[&SourceName::Devices].up != Some(false) {
