@@ -10,11 +10,15 @@ use crate::event::Flow;
 use crate::past::Past;
 
 /// The demand of this moment is the larger of two means: over a short time, to see a rise, and over a longer one, so that chance
-/// does not look like a fall. Each a part of a step, within these bounds.
+/// does not look like a fall. Each a part of a step, within these bounds. A rise that cannot be chance is seen sooner.
 const SHORT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(15)];
 const LONG: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
 /// From here on requests come many at a time; below, it may be chance, or how the load moves within a step.
 const ROUGH: f64 = 5.0;
+/// A rise is seen before the short window is full of it when it is at least so much likelier than chance (natural logarithm), and
+/// has brought so many requests.
+const JUMP_LIKELIER: f64 = 10.0;
+const JUMP_REQUESTS_MIN: f64 = 16.0;
 /// Steps for which single counts are kept, and most counts.
 const RECENT_STEPS: u32 = 4;
 const RECENT_MAX: usize = 2048;
@@ -92,9 +96,13 @@ impl Roughness {
     }
 
     fn index(&self) -> f64 {
-        let [steps, variances, means] = self.steps;
-        let index = if steps < ROUGH_STEPS_MIN || means <= 0.0 { 1.0 } else { variances / means };
+        let index = self.dispersion();
         if index < ROUGH { 1.0 } else { index }
+    }
+
+    fn dispersion(&self) -> f64 {
+        let [steps, variances, means] = self.steps;
+        if steps < ROUGH_STEPS_MIN || means <= 0.0 { 1.0 } else { (variances / means).max(1.0) }
     }
 }
 
@@ -164,7 +172,40 @@ impl Demand {
         let (newest, ..) = *self.recent.back()?;
         let means = windows(self.step, self.roughness())
             .map(|window| self.mean(newest.before(window), newest).map(|(rate, _)| rate));
-        Reading::new(means.into_iter().flatten().reduce(f64::max)?, now.since(newest))
+        Reading::new(
+            means.into_iter().chain([self.jumped(newest)]).flatten().reduce(f64::max)?,
+            now.since(newest),
+        )
+    }
+
+    /// The rate since a rise within the short window, less its standard error; `None` where chance may have made it. Of all moments at
+    /// which the rate may have changed the likeliest, by the generalized likelihood ratio of counts before and since (Siegmund and
+    /// Venkatraman, *Annals of Statistics* 23, 1995), divided by how many requests come at a time.
+    fn jumped(&self, newest: Timestamp) -> Option<f64> {
+        let dispersion = self.roughness.dispersion();
+        let [short, long] = windows(self.step, 1.0);
+        let counts = || self.recent.iter().rev().take_while(|(at, ..)| *at > newest.before(long));
+        let (all, all_s) = counts().fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
+        let usual = all / all_s;
+        let (mut since, mut since_s) = (0.0, 0.0);
+        let mut likeliest = (JUMP_LIKELIER * dispersion, None);
+        for (_, n, s) in counts() {
+            (since, since_s) = (since + n, since_s + s);
+            let (before, before_s) = (all - since, all_s - since_s);
+            if since_s >= short.as_secs_f64() || before_s < short.as_secs_f64() {
+                break;
+            }
+            let rate = since / since_s;
+            if rate <= usual || since < JUMP_REQUESTS_MIN * dispersion {
+                continue;
+            }
+            let fell = if before > 0.0 { before * (before / before_s / usual).ln() } else { 0.0 };
+            let likelier = since * (rate / usual).ln() + fell;
+            if likelier > likeliest.0 {
+                likeliest = (likelier, Some(rate - (since * dispersion).sqrt() / since_s));
+            }
+        }
+        likeliest.1
     }
 
     /// How far apart counts come: the longest window lately.
@@ -210,6 +251,9 @@ pub(crate) fn append(past: &mut Past, start: Timestamp, rate: Option<f64>, steps
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng as _;
+    use rand_distr::Distribution as _;
+
     use super::*;
 
     fn flow(arrivals: f64) -> Option<Flow> {
@@ -254,6 +298,36 @@ mod tests {
         assert_eq!((demand.rolling(1), demand.rolling(4)), (Some(20.0), None));
         (135..155).for_each(|second| drop(demand.ingest(at(second), flow(20.0))));
         assert_eq!(demand.reading(at(155)).unwrap().value(), 35.0, "the mean of a minute");
+    }
+
+    #[test]
+    fn a_jump_is_seen_within_two_seconds_and_chance_is_none() {
+        let at = Timestamp::from_secs;
+        let mut demand = Demand::new(Duration::from_secs(60));
+        (0..120).for_each(|second| drop(demand.ingest(at(second), flow(8.0))));
+        (120..122).for_each(|second| drop(demand.ingest(at(second), flow(45.0))));
+        let seen = demand.reading(at(122)).unwrap().value();
+        assert!((40.0..45.0).contains(&seen), "its standard error below what came: {seen}");
+
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        let counts = rand_distr::Poisson::new(20.0).unwrap();
+        let mut demand = Demand::new(Duration::from_secs(60));
+        let mut seen = 0;
+        for second in 0..86_400 {
+            demand.ingest(at(second), flow(counts.sample(&mut random)));
+            let jumped = demand.jumped(at(second));
+            seen += u32::from(jumped.is_some());
+            assert!(jumped.is_none_or(|rate| rate < 40.0), "{jumped:?}");
+        }
+        assert!(seen < 20, "{seen} seconds of a day");
+    }
+
+    #[test]
+    fn a_few_requests_after_silence_are_no_jump() {
+        let mut demand = Demand::new(Duration::from_secs(60));
+        (0..120).for_each(|second| drop(demand.ingest(Timestamp::from_secs(second), flow(0.0))));
+        demand.ingest(Timestamp::from_secs(120), flow(6.0));
+        assert_eq!(demand.jumped(Timestamp::from_secs(120)), None);
     }
 
     #[test]
