@@ -84,7 +84,7 @@ pub(crate) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let serving = tokio::spawn(bound.serve(Arc::clone(&hub) as _, stop.clone().cancelled_owned()));
     let hearing = tokio::spawn(digests.serve(Arc::clone(&hub), client.clone(), stop.clone()));
     let answering = autoscalers.serve(&hub, &client, &authority, &stop)?;
-    let mut rounds = tokio::spawn(round::run(Arc::clone(&hub), client, stop.clone()));
+    let mut rounds = round::start(Arc::clone(&hub), client, stop.clone()).context("no thread for rounds")?;
     tracing::info!(url = digests_url, "agents are heard");
     output::say(&format!("listening on {url}"))?;
     let why = tokio::select! {

@@ -23,6 +23,8 @@ use crate::collect::reading::{BlockingSource, Reading, Samples};
 
 /// Largest pseudo-file that is read: a machine with thousands of interfaces stays far below.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Most are not longer.
+const FILE_BYTES_USUAL: usize = 2048;
 /// Most parts (disks, interfaces) reported: a bound on series, far above what a node has.
 const PARTS_MAX: usize = 256;
 
@@ -70,10 +72,14 @@ impl NodeReading {
 
 /// The text of one pseudo-file, or nothing when it is absent, refused or absurdly long.
 pub(crate) fn read_text(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
     let file = File::open(path).ok()?;
+    // Thousands are read every few seconds: one call takes the usual one in.
+    let mut bytes = Vec::with_capacity(FILE_BYTES_USUAL);
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 != FILE_BYTES_MAX).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    let whole = bytes.len() as u64 != FILE_BYTES_MAX;
+    whole.then(|| {
+        String::from_utf8(bytes).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned())
+    })
 }
 
 /// Samples of `now`'s reading; rates and shares need the one before it. A counter that went back gives no sample.

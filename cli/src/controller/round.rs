@@ -11,6 +11,8 @@ use tidegate_actuator::cluster::{Cluster, ClusterRound, Part};
 use tidegate_agent::collect::latest::Giver;
 use tidegate_agent::collect::process::own;
 use tidegate_core::{Label, Metric, Mode, Subject, Timestamp, WorkloadId};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +32,30 @@ const KEEP_EVERY: u64 = 30;
 /// The giver under which the loop puts what it knows.
 const LOOP: Giver = Giver::Part("loop");
 
-/// Runs rounds until told to stop.
-pub(super) async fn run(hub: Arc<Hub>, client: Client, stop: CancellationToken) {
+/// Runs rounds until told to stop, on a thread of their own: a round of thousands of workloads takes a while, and what it allocates
+/// and frees every second then lies together, not in the reserves of many threads.
+pub(super) fn start(
+    hub: Arc<Hub>,
+    client: Client,
+    stop: CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Handle::current();
+    let (end, ended) = oneshot::channel();
+    let rounds = move || {
+        runtime.block_on(run(hub, client, stop));
+        if end.send(()).is_err() {
+            tracing::debug!("nobody waits for the end of the loop");
+        }
+    };
+    std::thread::Builder::new().name("rounds".into()).spawn(rounds)?;
+    Ok(tokio::spawn(async move {
+        if ended.await.is_err() {
+            tracing::error!("a round panicked; sizes stay as they are and the loop ends");
+        }
+    }))
+}
+
+async fn run(hub: Arc<Hub>, client: Client, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut hand = Hand {
@@ -47,24 +71,9 @@ pub(super) async fn run(hub: Arc<Hub>, client: Client, stop: CancellationToken) 
             () = stop.cancelled() => break,
             _ = ticks.tick() => {}
         }
-        let hub = Arc::clone(&hub);
-        // A round of thousands of workloads, or a flush, takes a while: never on a thread that others wait for.
-        let done = tokio::task::spawn_blocking(move || {
-            hand.round(&hub);
-            hand
-        });
-        hand = match done.await {
-            Ok(hand) => hand,
-            Err(error) => {
-                tracing::error!(%error, "a round panicked; sizes stay as they are and the loop ends");
-                return;
-            }
-        };
+        hand.round(&hub);
     }
-    let kept = tokio::task::spawn_blocking(move || hand.keeper.stop()).await;
-    if let Err(error) = kept {
-        tracing::error!(%error, "the history may lack what came last");
-    }
+    hand.keeper.stop();
 }
 
 /// What is carried from round to round.

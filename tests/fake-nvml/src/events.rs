@@ -10,9 +10,12 @@ use nvml_wrapper_sys::bindings::{
 };
 
 use crate::calls::of_device;
-use crate::state::{LOOK_EVERY, Outcome, called, code, give, handle, script};
+use crate::state::{Outcome, called, code, give, handle, script};
 
 const XID: c_ulonglong = nvmlEventTypeXidCriticalError as c_ulonglong;
+
+/// How often it is looked whether the script has another. A driver is told and looks at nothing: this must cost next to nothing, too.
+const EVENTS_EVERY: Duration = Duration::from_millis(50);
 
 /// What a set's handle leads to.
 struct Set {
@@ -75,8 +78,8 @@ unsafe extern "C" fn nvmlEventSetWait_v2(
                 // SAFETY: as nvml.h says of the argument.
                 return unsafe { give(event, told) };
             }
-            left = left.checked_sub(LOOK_EVERY).ok_or(TIMEOUT)?;
-            std::thread::sleep(LOOK_EVERY);
+            left = left.checked_sub(EVENTS_EVERY).ok_or(TIMEOUT)?;
+            std::thread::sleep(EVENTS_EVERY);
         }
     };
     code(answer())
