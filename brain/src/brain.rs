@@ -273,7 +273,7 @@ impl Brain {
         at: Timestamp,
         from: u32,
         plan: Plan,
-        inputs: &[(&str, Option<f64>)],
+        inputs: &[(&'static str, Option<f64>)],
     ) -> (Plan, Option<Decision>) {
         let record = Record { at, from, applied: self.mode() == Mode::Active };
         let decision = self.decisions.record(record.of(&plan, inputs)).cloned();

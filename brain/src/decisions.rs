@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::{Decision, ReasonCode, Timestamp};
+use tidegate_core::{Decision, Named, ReasonCode, Timestamp};
 
 /// Decisions kept in memory, at some kilobytes each; the history keeps the others.
 const KEPT_MAX: usize = 3;
@@ -78,7 +78,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn of(self, plan: &tidegate_core::Plan, inputs: &[(&str, Option<f64>)]) -> Decision {
+    pub(crate) fn of(self, plan: &tidegate_core::Plan, inputs: &[(&'static str, Option<f64>)]) -> Decision {
         Decision {
             at: self.at,
             from: self.from,
@@ -86,7 +86,7 @@ impl Record {
             applied: self.applied,
             reasons: plan.reasons.clone(),
             hpa: plan.hpa,
-            inputs: inputs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            inputs: Named::new(inputs.iter().copied()),
         }
     }
 }

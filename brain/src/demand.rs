@@ -39,7 +39,8 @@ pub(crate) fn windows(step: Duration, roughness: f64) -> [Duration; 2] {
 pub(crate) struct Demand {
     step: Duration,
     open: Option<Open>,
-    recent: VecDeque<(Timestamp, f64, f64)>,
+    /// When a window ended, what arrived in it, and its seconds.
+    recent: VecDeque<(Timestamp, f32, f32)>,
     roughness: Roughness,
 }
 
@@ -131,8 +132,12 @@ impl Demand {
                 open.covered_s += window_s;
             }
             self.roughness.ingest(window_s, flow.arrivals);
-            self.recent.push_back((at.before(flow.age), flow.arrivals, window_s));
-            let old = |entry: &(Timestamp, f64, f64)| at.since(entry.0) >= self.step * RECENT_STEPS;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "seven digits of a count are more than is known"
+            )]
+            self.recent.push_back((at.before(flow.age), flow.arrivals as f32, window_s as f32));
+            let old = |entry: &(Timestamp, f32, f32)| at.since(entry.0) >= self.step * RECENT_STEPS;
             while self.recent.len() > RECENT_MAX || self.recent.front().is_some_and(old) {
                 self.recent.pop_front();
             }
@@ -185,12 +190,12 @@ impl Demand {
         let dispersion = self.roughness.dispersion();
         let [short, long] = windows(self.step, 1.0);
         let counts = || self.recent.iter().rev().take_while(|(at, ..)| *at > newest.before(long));
-        let (all, all_s) = counts().fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
+        let (all, all_s) = counts().fold((0.0, 0.0), add);
         let usual = all / all_s;
         let (mut since, mut since_s) = (0.0, 0.0);
         let mut likeliest = (JUMP_LIKELIER * dispersion, None);
-        for (_, n, s) in counts() {
-            (since, since_s) = (since + n, since_s + s);
+        for count in counts() {
+            (since, since_s) = add((since, since_s), count);
             let (before, before_s) = (all - since, all_s - since_s);
             if since_s >= short.as_secs_f64() || before_s < short.as_secs_f64() {
                 break;
@@ -210,8 +215,8 @@ impl Demand {
 
     /// How far apart counts come: the longest window lately.
     pub(crate) fn every(&self) -> Duration {
-        let longest = self.recent.iter().map(|(.., window_s)| *window_s).fold(0.0, f64::max);
-        Duration::try_from_secs_f64(longest).unwrap_or_default()
+        let longest = self.recent.iter().map(|(.., window_s)| *window_s).fold(0.0, f32::max);
+        Duration::try_from_secs_f32(longest).unwrap_or_default()
     }
 
     /// The mean rate over the step that ended `ago` steps before the newest count; `None` when too little of it is known.
@@ -227,9 +232,14 @@ impl Demand {
     fn mean(&self, from: Timestamp, to: Timestamp) -> Option<(f64, f64)> {
         let within =
             self.recent.iter().rev().skip_while(|(at, ..)| *at > to).take_while(|(at, ..)| *at > from);
-        let (arrivals, covered_s) = within.fold((0.0, 0.0), |sum, (_, n, s)| (sum.0 + n, sum.1 + s));
+        let (arrivals, covered_s) = within.fold((0.0, 0.0), add);
         (covered_s > 0.0).then(|| (arrivals / covered_s, covered_s))
     }
+}
+
+/// A sum of arrivals and seconds with one count more.
+fn add(sum: (f64, f64), (_, arrivals, window_s): &(Timestamp, f32, f32)) -> (f64, f64) {
+    (sum.0 + f64::from(*arrivals), sum.1 + f64::from(*window_s))
 }
 
 /// Appends one step, after gaps for those that nobody saw; what lies before the end is known already.

@@ -23,7 +23,7 @@ pub(crate) fn decision(decision: &tidegate_core::Decision) -> views::Decision {
             .and_then(|v| v.as_str().map(str::to_owned))
             .unwrap_or_default(),
         text: reason.text.clone(),
-        values: reason.values.clone(),
+        values: reason.values.iter().map(|(name, value)| (name.to_owned(), *value)).collect(),
     };
     views::Decision {
         at: decision.at,
@@ -31,7 +31,7 @@ pub(crate) fn decision(decision: &tidegate_core::Decision) -> views::Decision {
         to: decision.to,
         reasons: decision.reasons.iter().map(reason).collect(),
         baseline: views::Baseline { hpa: decision.hpa },
-        inputs: decision.inputs.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
+        inputs: decision.inputs.iter().map(|(name, value)| (name.to_owned(), (*value).into())).collect(),
     }
 }
 

@@ -112,7 +112,7 @@ impl<'a> Deciding<'a> {
         self.apply_rails();
     }
 
-    fn say(&mut self, code: ReasonCode, text: impl Into<String>, values: &[(&str, f64)]) {
+    fn say(&mut self, code: ReasonCode, text: impl Into<String>, values: &[(&'static str, f64)]) {
         self.reasons.push(Reason::new(code, text, values));
     }
 

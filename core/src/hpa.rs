@@ -17,8 +17,8 @@ const TOLERANCE: f64 = 0.1;
 const DOWN_WINDOW: Duration = Duration::from_secs(300);
 /// Time between two looks (`--horizontal-pod-autoscaler-sync-period`).
 pub const SYNC_PERIOD: Duration = Duration::from_secs(15);
-/// Recommendations kept: one per sync fills the window with 21.
-const RECOMMENDATIONS_MAX: usize = 64;
+/// Recommendations kept, each below the one before; of more the second is left out.
+const RECOMMENDATIONS_MAX: usize = 32;
 
 /// One look of the HPA at a metric of `AverageValue` type.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,6 +101,7 @@ pub fn recommend_pods(look: PodLook) -> u32 {
 /// What the HPA remembers between looks.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct HpaState {
+    /// Falling, the oldest first.
     recommendations: VecDeque<(Timestamp, u32)>,
 }
 
@@ -108,17 +109,18 @@ impl HpaState {
     /// The size that the HPA would write now: the recommendation, limited upwards to max(2 × size, 4) a sync, downwards to
     /// the highest recommendation of the last five minutes, within `bounds`. Asking again at the same `now` changes nothing.
     pub fn sync(&mut self, recommended: u32, current: u32, bounds: Bounds, now: Timestamp) -> u32 {
-        if self.recommendations.back().is_some_and(|(at, _)| *at == now) {
+        // What a later one is not below will never be the highest again; so the first is, and they are few.
+        while self.recommendations.back().is_some_and(|(at, n)| *at == now || *n <= recommended) {
             self.recommendations.pop_back();
         }
         self.recommendations.push_back((now, recommended));
-        let expired = |at: Timestamp| now.since(at) > DOWN_WINDOW;
-        while self.recommendations.len() > RECOMMENDATIONS_MAX
-            || self.recommendations.front().is_some_and(|(at, _)| expired(*at))
-        {
+        if self.recommendations.len() > RECOMMENDATIONS_MAX {
+            self.recommendations.remove(1);
+        }
+        while self.recommendations.front().is_some_and(|(at, _)| now.since(*at) > DOWN_WINDOW) {
             self.recommendations.pop_front();
         }
-        let stabilised = self.recommendations.iter().map(|(_, n)| *n).max().unwrap_or(recommended);
+        let stabilised = self.recommendations.front().map_or(recommended, |(_, n)| *n);
         let up_limit = current.saturating_mul(2).max(4);
         bounds.clamp(stabilised.min(up_limit))
     }

@@ -1,9 +1,8 @@
 //! What a workload should look like next, and why.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use crate::named::Named;
 use crate::time::Timestamp;
 
 /// What shaped a plan: one code per step of the decision, each with the same words everywhere.
@@ -120,15 +119,14 @@ pub struct Reason {
     /// For people.
     pub text: String,
     /// For programs: names with units, as in `demand_rps`.
-    pub values: BTreeMap<String, f64>,
+    pub values: Named<f64>,
 }
 
 impl Reason {
     /// A reason with these values.
     #[must_use]
-    pub fn new(code: ReasonCode, text: impl Into<String>, values: &[(&str, f64)]) -> Self {
-        let values =
-            values.iter().filter(|(_, v)| v.is_finite()).map(|(k, v)| ((*k).to_owned(), *v)).collect();
+    pub fn new(code: ReasonCode, text: impl Into<String>, values: &[(&'static str, f64)]) -> Self {
+        let values = Named::new(values.iter().copied().filter(|(_, value)| value.is_finite()));
         Self { code, text: text.into(), values }
     }
 }
@@ -170,5 +168,5 @@ pub struct Decision {
     /// What the Kubernetes HPA would ask for; `None` where that cannot be said.
     pub hpa: Option<u32>,
     /// What was seen: names with units; `None`: unknown.
-    pub inputs: BTreeMap<String, Option<f64>>,
+    pub inputs: Named<Option<f64>>,
 }

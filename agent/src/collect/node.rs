@@ -78,7 +78,8 @@ pub(crate) fn read_text(path: &Path) -> Option<String> {
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let whole = bytes.len() as u64 != FILE_BYTES_MAX;
     whole.then(|| {
-        String::from_utf8(bytes).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned())
+        String::from_utf8(bytes)
+            .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned())
     })
 }
 
