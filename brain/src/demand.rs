@@ -19,9 +19,11 @@ const ROUGH: f64 = 5.0;
 /// has brought so many requests.
 const JUMP_LIKELIER: f64 = 10.0;
 const JUMP_REQUESTS_MIN: f64 = 16.0;
-/// Steps for which single counts are kept, and most counts.
+/// Steps for which counts are kept, and most counts. Those that the present demand is not made of any more are joined to pieces of a
+/// step.
 const RECENT_STEPS: u32 = 4;
 const RECENT_MAX: usize = 2048;
+const PIECES_PER_STEP: u32 = 12;
 /// A step is known when at least this share of it was counted.
 const COVERED_MIN: f64 = 0.5;
 /// Most steps closed at once; after a longer absence the rest are left out.
@@ -34,13 +36,17 @@ pub(crate) fn windows(step: Duration, roughness: f64) -> [Duration; 2] {
     [(step / 4).clamp(SHORT[0], SHORT[1]).mul_f64(roughness.clamp(1.0, 100.0)).min(long), long]
 }
 
+/// When a window ended, what arrived in it, and its seconds.
+type Count = (Timestamp, f32, f32);
+
 /// Counts of the step that is not over, and of the last seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Demand {
     step: Duration,
     open: Option<Open>,
-    /// When a window ended, what arrived in it, and its seconds.
-    recent: VecDeque<(Timestamp, f32, f32)>,
+    recent: VecDeque<Count>,
+    /// What came before, joined.
+    earlier: VecDeque<Count>,
     roughness: Roughness,
 }
 
@@ -116,7 +122,13 @@ struct Open {
 
 impl Demand {
     pub(crate) fn new(step: Duration) -> Self {
-        Self { step, open: None, recent: VecDeque::new(), roughness: Roughness::default() }
+        Self {
+            step,
+            open: None,
+            recent: VecDeque::new(),
+            earlier: VecDeque::new(),
+            roughness: Roughness::default(),
+        }
     }
 
     /// Takes in what arrived in the window before `at`, and gives the steps that are over by then: their start and mean rate.
@@ -137,12 +149,31 @@ impl Demand {
                 reason = "seven digits of a count are more than is known"
             )]
             self.recent.push_back((at.before(flow.age), flow.arrivals as f32, window_s as f32));
-            let old = |entry: &(Timestamp, f32, f32)| at.since(entry.0) >= self.step * RECENT_STEPS;
-            while self.recent.len() > RECENT_MAX || self.recent.front().is_some_and(old) {
-                self.recent.pop_front();
-            }
+            self.join(at);
         }
         closed
+    }
+
+    /// Joins the counts that are older than the long window, and forgets those that are too old.
+    fn join(&mut self, now: Timestamp) {
+        let [_, long] = windows(self.step, 1.0);
+        let piece = (self.step / PIECES_PER_STEP).as_secs_f32();
+        let Some((newest, ..)) = self.recent.back().copied() else { return };
+        let is_long_ago = |count: &Count| newest.since(count.0) > long;
+        while self.recent.len() > RECENT_MAX || self.recent.front().is_some_and(is_long_ago) {
+            let Some((at, arrivals, window_s)) = self.recent.pop_front() else { break };
+            match self.earlier.back_mut().filter(|last| last.2 + window_s <= piece) {
+                Some(last) => *last = (at, last.1 + arrivals, last.2 + window_s),
+                None => self.earlier.push_back((at, arrivals, window_s)),
+            }
+        }
+        let is_too_old = |count: &Count| now.since(count.0) >= self.step * RECENT_STEPS;
+        while self.recent.front().is_some_and(is_too_old) {
+            self.recent.pop_front();
+        }
+        while self.earlier.len() > RECENT_MAX || self.earlier.front().is_some_and(is_too_old) {
+            self.earlier.pop_front();
+        }
     }
 
     fn close_until(&mut self, at: Timestamp) -> Vec<(Timestamp, Option<f64>)> {
@@ -230,15 +261,15 @@ impl Demand {
 
     /// The mean rate of the counts that ended after `from` and not after `to`, and the seconds that they cover.
     fn mean(&self, from: Timestamp, to: Timestamp) -> Option<(f64, f64)> {
-        let within =
-            self.recent.iter().rev().skip_while(|(at, ..)| *at > to).take_while(|(at, ..)| *at > from);
+        let newest_first = self.recent.iter().rev().chain(self.earlier.iter().rev());
+        let within = newest_first.skip_while(|(at, ..)| *at > to).take_while(|(at, ..)| *at > from);
         let (arrivals, covered_s) = within.fold((0.0, 0.0), add);
         (covered_s > 0.0).then(|| (arrivals / covered_s, covered_s))
     }
 }
 
 /// A sum of arrivals and seconds with one count more.
-fn add(sum: (f64, f64), (_, arrivals, window_s): &(Timestamp, f32, f32)) -> (f64, f64) {
+fn add(sum: (f64, f64), (_, arrivals, window_s): &Count) -> (f64, f64) {
     (sum.0 + f64::from(*arrivals), sum.1 + f64::from(*window_s))
 }
 
