@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tidegate_core::Signal;
 use tidegate_tests::fake_nvml;
+use tidegate_tests::images::environment;
 use tidegate_tests::servers::kubernetes::{ControlPlane, Options};
 use tidegate_tests::servers::{Program, binary, http};
 use tidegate_tests::waiting;
@@ -46,7 +47,7 @@ async fn main() {
     let mut command = Command::new(binary());
     command.args(["agent", "--node", "node-a", "--listen", "127.0.0.1:0", "--root"]).arg(&root);
     command.arg("--kubeconfig").arg(control_plane.kubeconfig()).arg("--gpu-library").arg(&library);
-    command.env("HOME", dir.path()).current_dir(dir.path());
+    command.envs(environment()).env("HOME", dir.path()).current_dir(dir.path());
     let agent = Program::start("agent", &mut command, dir.path());
     let url = waiting::until("its address", LIMIT, async || {
         agent.output().lines().find_map(|line| Some(line.strip_prefix("listening on ")?.to_owned()))

@@ -13,6 +13,20 @@ use crate::repository::root;
 /// The Debian release that the Dockerfile's default bases are made from.
 const RELEASE: &str = "bookworm";
 
+/// What the Dockerfile sets in the environment of whoever runs its image: a program outside of it is then as one within.
+///
+/// # Panics
+/// When the Dockerfile sets nothing, or otherwise than by `ENV NAME=VALUE …` on one line.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("deploy/Dockerfile")).expect("the repository has a Dockerfile");
+    let set = text.lines().filter_map(|line| line.strip_prefix("ENV ")).flat_map(str::split_ascii_whitespace);
+    let pairs = set.map(|word| word.split_once('=').expect("a name and a value"));
+    let found: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert!(!found.is_empty(), "the Dockerfile sets nothing");
+    found
+}
+
 /// A store of images that vanishes with the test.
 #[derive(Debug)]
 pub struct Images {

@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::{Program, binary, crypto, free_port, http, http_options};
+use crate::images::environment;
 use crate::waiting;
 
 /// Its first line on standard output must be there by then, on a busy two-core machine.
@@ -56,7 +57,11 @@ impl Controller {
         command.arg("controller").args(["--listen", "127.0.0.1:0", "--digests", &digests]);
         command.arg("--kubeconfig").arg(kubeconfig).arg("--data").arg(dir.path().join("data"));
         command.args(["--identity", identity, "--lease-namespace", namespace]).args(arguments);
-        command.env("HOME", dir.path()).env_remove("TIDEGATE_LOG").current_dir(dir.path());
+        command
+            .envs(environment())
+            .env("HOME", dir.path())
+            .env_remove("TIDEGATE_LOG")
+            .current_dir(dir.path());
         let mut program = Program::start(identity, &mut command, dir.path());
         let url = waiting::until("the address of tidegate controller", READY_LIMIT, async || {
             program.must_run();
