@@ -7,6 +7,7 @@
 pub mod apply;
 mod checkpoint;
 pub mod definitions;
+pub mod devices;
 pub mod entry;
 pub mod facts;
 pub mod floor;
@@ -15,6 +16,7 @@ pub mod kinds;
 pub mod lease;
 mod members;
 mod policies;
+mod pools;
 pub mod publish;
 pub mod rights;
 pub mod status;
@@ -26,7 +28,7 @@ pub mod victims;
 pub mod watch;
 pub mod way;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -322,19 +324,6 @@ impl Cluster {
         };
         self.fleets.entry(intent.pool.clone()).or_default().0.insert(brain);
         self.entries.insert(id, Entry::new(intent));
-    }
-
-    /// Sizes the pools, and lets go of those that nobody shares any more.
-    fn follow_pools(&mut self) {
-        let used: BTreeSet<_> = self.entries.values().map(|entry| entry.intent.pool.clone()).collect();
-        self.fleets.retain(|pool, _| used.contains(pool));
-        let pools = self.tables.pools.look();
-        let nodes = self.tables.nodes.look();
-        for (name, (fleet, _)) in &mut self.fleets {
-            let known = name.as_ref().and_then(|name| pools.get("", name));
-            let spec = known.and_then(|facts| facts.spec.as_ref().ok());
-            fleet.set_slots(spec.map(|spec| facts::slots(spec, nodes.all().map(|(_, node)| node))));
-        }
     }
 
     /// Looks at every workload and tells its brain.

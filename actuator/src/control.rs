@@ -121,7 +121,7 @@ impl Control {
         let observers = managed.iter().map(|(id, managed)| (id.clone(), Observer::new(managed))).collect();
         let mut resizers = BTreeMap::new();
         for (id, managed) in &managed {
-            let trains = fleet.get(id).is_some_and(|brain| brain.policy().role() == Role::Training);
+            let trains = fleet.get(id).is_some_and(|brain| brain.role() == Role::Training);
             if let Some(target) = managed.target.as_ref().filter(|_| trains) {
                 let resizer = resize::resizer(id, target, managed.checkpoint.clone(), &readings, state_dir);
                 resizers.insert(id.clone(), resizer);
@@ -192,7 +192,7 @@ impl Control {
             let resizing = self.resizing.contains_key(id);
             let eyes =
                 observe::Eyes { id, managed, readings: &*self.readings, source: self.source, resizing };
-            let look = match brain.policy().role() {
+            let look = match brain.role() {
                 Role::Serving => observer.look_at_serving(&eyes, now),
                 Role::Training => observer.look_at_training(&eyes, now),
             };
@@ -205,7 +205,7 @@ impl Control {
     /// Puts a plan into effect, in active mode: does nothing when it is in effect already.
     fn apply(&mut self, id: &WorkloadId, plan: &Plan) {
         let Some(brain) = self.fleet.get(id).filter(|brain| brain.mode() == Mode::Active) else { return };
-        let role = brain.policy().role();
+        let role = brain.role();
         let Some(target) = self.managed.get(id).and_then(|managed| managed.target.as_ref()) else { return };
         match role {
             Role::Serving => target.set_replicas(plan.replicas),

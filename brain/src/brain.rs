@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
     Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, Reason,
-    ReasonCode, Rehearsed, ReplicaCounts, Series, ServingNeed, ServingPolicy, Standing, State, Timestamp,
-    WorkloadId,
+    ReasonCode, Rehearsed, ReplicaCounts, Role, Series, ServingNeed, ServingPolicy, Standing, State,
+    Timestamp, WorkloadId,
 };
 
 use crate::capacity::CapacityModel;
@@ -51,6 +51,8 @@ pub struct Brain {
     kind: Kind,
     decisions: Decisions,
     plan: Option<Plan>,
+    /// Slots of the pool that one replica or worker takes.
+    each: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +69,7 @@ impl Brain {
             Policy::Serving(policy) => Kind::Serving(Box::new(Serving::new(policy, history))),
             Policy::Training(policy) => Kind::Training(Box::new(Training::new(policy))),
         };
-        Self { id, kind, decisions: Decisions::default(), plan: None }
+        Self { id, kind, decisions: Decisions::default(), plan: None, each: 1 }
     }
 
     /// The same mind with these parts alone; to be said before anything is learned. A training workload has none of them.
@@ -292,6 +294,7 @@ impl Brain {
         let later = serving.need_within(now, recall + lasting).unwrap_or(0).max(soon);
         Some(ServingNeed {
             id: self.id.clone(),
+            each: self.each,
             min: serving.policy.replicas.min,
             now: planned,
             soon,
@@ -318,6 +321,26 @@ impl Brain {
     #[must_use]
     pub const fn id(&self) -> &WorkloadId {
         &self.id
+    }
+
+    /// Whether it serves or trains.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        match &self.kind {
+            Kind::Serving(_) => Role::Serving,
+            Kind::Training(_) => Role::Training,
+        }
+    }
+
+    /// Slots of the pool that one replica or worker takes: 1, until it is said otherwise.
+    #[must_use]
+    pub const fn slots_each(&self) -> u32 {
+        self.each
+    }
+
+    /// One replica or worker takes so many slots of the pool; 0 counts as 1.
+    pub fn set_slots_each(&mut self, each: u32) {
+        self.each = each.max(1);
     }
 
     /// The intent.

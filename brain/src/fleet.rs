@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_core::{Decision, Grant, Plan, Role, Timestamp, WorkloadId, plan_pool};
+use tidegate_core::{Decision, Grant, Plan, ReasonCode, Role, Timestamp, WorkloadId, plan_pool};
 
 use crate::brain::Brain;
 use crate::lesson::Lesson;
 
-/// Minds that share a pool; `slots`: how many replicas and workers it can hold; `None`: no bound but the policies'.
+/// Minds that share a pool; `slots`: how many it has, of which each replica or worker takes some; `None`: no bound but the policies'.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     brains: BTreeMap<WorkloadId, Brain>,
@@ -82,14 +82,14 @@ impl Fleet {
         let mut planned = BTreeMap::new();
         let held = self.slots.map(|slots| (slots, self.held()));
         for (id, brain) in &mut self.brains {
-            if brain.policy().role() == Role::Serving {
+            if brain.role() == Role::Serving {
                 let limit = held.map(|(slots, all)| room_for(brain, self.grants.get(id), slots, all));
                 planned.insert(id.clone(), brain.tick(now, limit));
             }
         }
         self.share(now);
         for (id, brain) in &mut self.brains {
-            if brain.policy().role() == Role::Training {
+            if brain.role() == Role::Training {
                 planned.insert(id.clone(), brain.take(now, self.grants.get(id)));
             }
         }
@@ -101,17 +101,28 @@ impl Fleet {
         self.brains.values().map(|brain| u64::from(holds(brain))).sum()
     }
 
+    /// Slots that each workload holds at this moment, or has been promised, and whether the last plan of the pool gives it less than it
+    /// wants for want of slots.
+    pub fn shares(&self) -> impl Iterator<Item = (&Brain, u32, bool)> {
+        let is_short = |id: &WorkloadId| {
+            let reasons = self.grants.get(id).map(|grant| grant.reasons.iter());
+            reasons.into_iter().flatten().any(|reason| reason.code == ReasonCode::PoolShort)
+        };
+        self.brains.iter().map(move |(id, brain)| (brain, holds(brain), is_short(id)))
+    }
+
     /// Plans who holds the slots, with the recall time of the slowest training workload.
     fn share(&mut self, now: Timestamp) {
         let Some(slots) = self.slots else { return };
         let training: Vec<_> =
-            self.brains.values().filter_map(|b| b.training().map(|t| (b.id(), t, t.speeds()))).collect();
+            self.brains.values().filter_map(|b| b.training().map(|t| (b, t, t.speeds()))).collect();
         let recall = training.iter().map(|(_, t, _)| t.resize_time()).max().unwrap_or(Duration::ZERO);
         let lasting =
             training.iter().map(|(_, t, _)| t.policy.grow_hold.get()).max().unwrap_or(Duration::ZERO);
         let serving: Vec<_> =
             self.brains.values().filter_map(|b| b.serving_need(now, recall, lasting)).collect();
-        let needs: Vec<_> = training.iter().map(|(id, t, speeds)| t.need(id, speeds, now)).collect();
+        let needs: Vec<_> =
+            training.iter().map(|(b, t, speeds)| t.need(b.id(), b.slots_each(), speeds, now)).collect();
         let grants = plan_pool(slots, &serving, &needs);
         self.grants = grants.into_iter().map(|grant| (grant.id.clone(), grant)).collect();
     }
@@ -120,15 +131,15 @@ impl Fleet {
 /// Slots that a workload holds; one that serves holds what it has been promised, ready or not.
 fn holds(brain: &Brain) -> u32 {
     let counts = brain.counts();
-    let promised = if brain.policy().role() == Role::Serving { counts.wanted } else { 0 };
-    counts.held().max(promised)
+    let promised = if brain.role() == Role::Serving { counts.wanted } else { 0 };
+    counts.held().max(promised).saturating_mul(brain.slots_each())
 }
 
-/// Slots, of which `all` together hold so many, that nobody else holds at this moment, and that the last plan of the pool does not
+/// Replicas for which there are slots, of which `all` together hold so many, that nobody else holds at this moment, and that the last plan of the pool does not
 /// give to others.
 fn room_for(brain: &Brain, grant: Option<&Grant>, slots: u32, all: u64) -> u32 {
     let others = u32::try_from(all - u64::from(holds(brain))).unwrap_or(u32::MAX);
-    let free = slots.saturating_sub(others);
+    let free = slots.saturating_sub(others) / brain.slots_each();
     let granted = grant.filter(|grant| !grant.reasons.is_empty()).map(|grant| grant.replicas);
     granted.map_or(free, |granted| free.min(granted))
 }

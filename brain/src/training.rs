@@ -110,12 +110,14 @@ impl Training {
     pub(crate) fn need<'a>(
         &'a self,
         id: &WorkloadId,
+        each: u32,
         speeds: &'a [(u32, f64)],
         now: Timestamp,
     ) -> TrainingNeed<'a> {
         let resizes = self.resizes.iter().filter(|at| now.since(**at) < HOUR).count();
         TrainingNeed {
             id: id.clone(),
+            each,
             policy: &self.policy,
             current: self.counts().wanted,
             throughput: speeds,

@@ -27,7 +27,7 @@ impl Card {
     pub(crate) fn new(brain: &Brain) -> Self {
         let view = Workload {
             id: brain.id().to_string(),
-            role: brain.policy().role().as_str().into(),
+            role: brain.role().as_str().into(),
             mode: mode(brain),
             replicas: Replicas::default(),
             demand: Vec::new(),
@@ -183,7 +183,7 @@ fn condition_text(condition: &tidegate_actuator::targets::local::Condition) -> S
 /// What limits the workload, as far as counts alone can tell: a queue in front of busy replicas, or steps that stand still.
 fn bottleneck(brain: &Brain, told: &Told) -> Option<&'static str> {
     let counts = brain.counts();
-    match brain.policy().role() {
+    match brain.role() {
         Role::Serving => {
             let seen = told.seen.as_ref()?;
             if seen.crash_loop {

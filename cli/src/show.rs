@@ -104,7 +104,7 @@ pub(crate) fn pool(fleet: &Fleet) -> Option<views::Pool> {
     let slots = fleet.slots()?;
     let holder = |brain: &Brain| views::PoolHolder {
         workload: brain.id().to_string(),
-        role: brain.policy().role().as_str().into(),
+        role: brain.role().as_str().into(),
         slots: brain.counts().held(),
     };
     let held: Vec<_> = fleet.brains().map(holder).collect();

@@ -34,7 +34,7 @@ fn of_workload(
     to: Timestamp,
 ) -> Result<WorkloadSummary, StoreError> {
     let range = Range { store, subject: Subject::Workload(brain.id().clone()), from, to };
-    let serving = brain.policy().role() == Role::Serving;
+    let serving = brain.role() == Role::Serving;
     // What was preloaded was never asked of anybody.
     let requests = range.amount_while(Signal::RequestsPerSecond, Signal::ReplicasWanted)?;
     let missed = range.amount(Signal::SloMissesPerSecond)?;
@@ -42,7 +42,7 @@ fn of_workload(
     let lost = range.amount(Signal::WorkersLost)?;
     Ok(WorkloadSummary {
         workload: brain.id().to_string(),
-        role: brain.policy().role().as_str().into(),
+        role: brain.role().as_str().into(),
         requests: requests.filter(|_| serving).map(whole),
         slo_miss_fraction: requests
             .zip(missed)

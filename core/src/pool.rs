@@ -8,11 +8,13 @@ use crate::ids::WorkloadId;
 use crate::plan::{Reason, ReasonCode};
 use crate::policy::TrainingPolicy;
 
-/// Slots that a serving workload needs, soonest first; each at least the one before.
+/// Replicas that a serving workload needs, soonest first; each at least the one before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServingNeed {
     /// The workload.
     pub id: WorkloadId,
+    /// Slots that one replica takes; 0 counts as 1.
+    pub each: u32,
     /// Its lower bound: never cut below this.
     pub min: u32,
     /// By its plan.
@@ -30,6 +32,8 @@ pub struct ServingNeed {
 pub struct TrainingNeed<'a> {
     /// The workload.
     pub id: WorkloadId,
+    /// Slots that one worker takes; 0 counts as 1.
+    pub each: u32,
     /// The user's intent.
     pub policy: &'a TrainingPolicy,
     /// Its present size.
@@ -47,7 +51,7 @@ pub struct TrainingNeed<'a> {
 pub struct Grant {
     /// The workload.
     pub id: WorkloadId,
-    /// Slots it may hold.
+    /// Replicas or workers it may hold.
     pub replicas: u32,
     /// Why.
     pub reasons: Vec<Reason>,
@@ -57,10 +61,11 @@ pub struct Grant {
 /// small; training gets what is left, and grows only into slots that stay free long enough. Input order does not matter.
 #[must_use]
 pub fn plan_pool(slots: u32, serving: &[ServingNeed], training: &[TrainingNeed<'_>]) -> Vec<Grant> {
-    let reserved = training.iter().map(|need| need.policy.workers.min).fold(0, u32::saturating_add);
+    let reserved = total(training.iter().map(|need| slots_of(need.policy.workers.min, need.each)));
     let mut grants = grant_serving(slots.saturating_sub(reserved), serving);
-    let soon: u32 = grants.iter().map(|grant| grant.replicas).fold(0, u32::saturating_add);
-    let later = serving.iter().map(|need| need.later.max(need.soon)).fold(0, u32::saturating_add);
+    let each = |id: &WorkloadId| serving.iter().find(|need| need.id == *id).map_or(1, |need| need.each);
+    let soon = total(grants.iter().map(|grant| slots_of(grant.replicas, each(&grant.id))));
+    let later = total(serving.iter().map(|need| slots_of(need.later.max(need.soon), need.each)));
     grants.extend(grant_training(
         slots.saturating_sub(soon),
         slots.saturating_sub(later.max(soon)),
@@ -70,18 +75,29 @@ pub fn plan_pool(slots: u32, serving: &[ServingNeed], training: &[TrainingNeed<'
     grants
 }
 
+fn slots_of(replicas: u32, each: u32) -> u32 {
+    replicas.saturating_mul(each.max(1))
+}
+
+fn total(slots: impl Iterator<Item = u32>) -> u32 {
+    slots.fold(0, u32::saturating_add)
+}
+
 fn grant_serving(slots: u32, serving: &[ServingNeed]) -> Vec<Grant> {
     let mut by_priority: Vec<_> = serving.iter().collect();
     by_priority.sort_by(|a, b| b.priority.cmp(&a.priority).then(a.id.cmp(&b.id)));
-    let mut reserved: u32 = by_priority.iter().map(|need| need.min).fold(0, u32::saturating_add);
+    // Slots that the lower bounds of those to come need.
+    let mut reserved: u64 = by_priority.iter().map(|need| u64::from(slots_of(need.min, need.each))).sum();
     let mut left = slots;
     let mut grants = Vec::new();
     for need in by_priority {
-        reserved -= need.min;
+        let each = need.each.max(1);
+        reserved -= u64::from(slots_of(need.min, each));
         let wanted = need.soon.max(need.now).max(need.min);
-        let replicas = wanted.min(left.saturating_sub(reserved)).max(need.min.min(left));
-        let reasons = if replicas < wanted { vec![short(replicas, wanted, slots)] } else { Vec::new() };
-        left -= replicas;
+        let unreserved = left.saturating_sub(u32::try_from(reserved).unwrap_or(u32::MAX));
+        let replicas = wanted.min(unreserved / each).max(need.min.min(left / each));
+        let reasons = if replicas < wanted { vec![short(replicas, wanted, slots, each)] } else { Vec::new() };
+        left -= slots_of(replicas, each);
         grants.push(Grant { id: need.id.clone(), replicas, reasons });
     }
     grants
@@ -95,15 +111,18 @@ fn grant_training(free_now: u32, free_later: u32, training: &[TrainingNeed<'_>])
     let mut grants = Vec::new();
     for need in by_priority {
         let grant = grant_one(need, left_now, left_later);
-        left_now = left_now.saturating_sub(grant.replicas);
-        left_later = left_later.saturating_sub(grant.replicas);
+        let taken = slots_of(grant.replicas, need.each);
+        left_now = left_now.saturating_sub(taken);
+        left_later = left_later.saturating_sub(taken);
         grants.push(grant);
     }
     grants
 }
 
+/// Of slots that are free.
 fn grant_one(need: &TrainingNeed<'_>, free_now: u32, free_later: u32) -> Grant {
-    let bounds = need.policy.workers;
+    let (bounds, each) = (need.policy.workers, need.each.max(1));
+    let (slots, free_now, free_later) = (free_now, free_now / each, free_later / each);
     let mut reasons = Vec::new();
     let most = whole_gangs(useful(need).min(free_now), need.policy.gang);
     let replicas = if need.current > most.max(bounds.min) {
@@ -116,7 +135,7 @@ fn grant_one(need: &TrainingNeed<'_>, free_now: u32, free_later: u32) -> Grant {
         grow(need, whole_gangs(useful(need).min(free_later), need.policy.gang), &mut reasons)
     };
     if bounds.min > free_now {
-        reasons.push(short(free_now, bounds.min, free_now));
+        reasons.push(short(free_now, bounds.min, slots, each));
     }
     Grant { id: need.id.clone(), replicas: replicas.min(bounds.max), reasons }
 }
@@ -177,8 +196,9 @@ fn whole_gangs(n: u32, gang: u32) -> u32 {
     n - n % gang.max(1)
 }
 
-fn short(replicas: u32, wanted: u32, slots: u32) -> Reason {
-    let text = format!("{wanted} wanted, {replicas} given: the pool has {slots} slots");
+fn short(replicas: u32, wanted: u32, slots: u32, each: u32) -> Reason {
+    let sized = if each > 1 { format!(", and each takes {each}") } else { String::new() };
+    let text = format!("{wanted} wanted, {replicas} given: the pool has {slots} slots{sized}");
     Reason::new(ReasonCode::PoolShort, text, &[("wanted", f64::from(wanted)), ("given", f64::from(replicas))])
 }
 
@@ -192,7 +212,7 @@ mod tests {
     }
 
     fn serving(name: &str, now: u32, soon: u32, later: u32, priority: i32) -> ServingNeed {
-        ServingNeed { id: id(name), min: 1, now, soon, later, priority }
+        ServingNeed { id: id(name), each: 1, min: 1, now, soon, later, priority }
     }
 
     fn policy() -> TrainingPolicy {
@@ -201,7 +221,7 @@ mod tests {
 
     fn training(policy: &TrainingPolicy, current: u32) -> TrainingNeed<'_> {
         let resize = Duration::from_secs(5);
-        TrainingNeed { id: id("train"), policy, current, throughput: &[], resize, resizes: 0 }
+        TrainingNeed { id: id("train"), each: 1, policy, current, throughput: &[], resize, resizes: 0 }
     }
 
     fn workers(grants: &[Grant]) -> u32 {
@@ -232,6 +252,22 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_takes_as_many_slots_as_it_has_gpus() {
+        let policy = policy();
+        let large = ServingNeed { each: 4, ..serving("large", 1, 3, 3, 9) };
+        let pair = TrainingNeed { each: 2, ..training(&policy, 4) };
+        // Two are kept for the worker that training must have; three large replicas take twelve, and two are left for the small ones.
+        let grants = plan_pool(16, &[large.clone(), serving("small", 3, 3, 3, 0)], &[pair.clone()]);
+        let given: Vec<_> = grants.iter().map(|grant| (grant.id.name(), grant.replicas)).collect();
+        assert_eq!(given, [("large", 3), ("small", 2), ("train", 1)]);
+        let short = grants[1].reasons[0].text.as_str();
+        assert_eq!(short, "3 wanted, 2 given: the pool has 14 slots");
+        let grants = plan_pool(7, &[large], &[pair]);
+        assert_eq!((grants[0].replicas, workers(&grants)), (1, 1));
+        assert_eq!(grants[0].reasons[0].text, "3 wanted, 1 given: the pool has 5 slots, and each takes 4");
+    }
+
+    #[test]
     fn does_not_grow_past_the_size_that_was_fastest() {
         let policy = policy();
         let curve = [(2, 100.0), (4, 180.0), (6, 150.0)];
@@ -250,17 +286,21 @@ mod tests {
     proptest! {
         #[test]
         fn serving_and_training_fit_the_pool_in_any_order(
-            slots in 2u32..40, needs in prop::collection::vec((0u32..20, 0u32..20, 0i32..3), 1..3), current in 0u32..10,
+            slots in 2u32..40, needs in prop::collection::vec((0u32..20, 0u32..20, 0i32..3, 1u32..5), 1..3),
+            current in 0u32..10, each in 1u32..5,
         ) {
             let policy = policy();
             let mut serve: Vec<_> = needs.iter().enumerate()
-                .map(|(i, (a, b, p))| serving(&format!("s{i}"), *a, a + b, a + b, *p)).collect();
-            let grants = plan_pool(slots, &serve, &[training(&policy, current)]);
-            let held: u32 = grants.iter().map(|g| g.replicas).sum();
-            let floor = u32::try_from(serve.len()).unwrap() + 1;
+                .map(|(i, (a, b, p, each))| ServingNeed { each: *each, ..serving(&format!("s{i}"), *a, a + b, a + b, *p) })
+                .collect();
+            let train = TrainingNeed { each, ..training(&policy, current) };
+            let grants = plan_pool(slots, &serve, std::slice::from_ref(&train));
+            let of = |id: &WorkloadId| serve.iter().find(|need| need.id == *id).map_or(each, |need| need.each);
+            let held: u32 = grants.iter().map(|grant| grant.replicas * of(&grant.id)).sum();
+            let floor = serve.iter().map(|need| need.each).sum::<u32>() + each;
             prop_assert!(held <= slots.max(floor), "{held} of {slots}");
             serve.reverse();
-            prop_assert_eq!(grants, plan_pool(slots, &serve, &[training(&policy, current)]));
+            prop_assert_eq!(grants, plan_pool(slots, &serve, &[train]));
         }
     }
 }

@@ -21,28 +21,47 @@ use crate::control::Readings;
 use crate::control::observe::Scraped;
 use crate::crds::{ServingPolicySpec, Target, TrainingPolicySpec, Via};
 
+/// Kinds of Tidegate's own objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyKind {
+    /// A ServingPolicy.
+    Serving,
+    /// A TrainingPolicy.
+    Training,
+    /// A GpuPool.
+    Pool,
+}
+
 /// Which object a policy is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyKey {
-    /// `serving` is a ServingPolicy, else a TrainingPolicy.
-    pub serving: bool,
-    /// Namespace.
+    /// Which kind it is.
+    pub kind: PolicyKind,
+    /// Namespace; empty for a pool.
     pub namespace: String,
     /// Name.
     pub name: String,
 }
 
 impl PolicyKey {
-    /// `namespace/name`.
+    /// `namespace/name`, or the name alone of a pool.
     #[must_use]
     pub fn path(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
     }
 
     /// Its kind, as in the object.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
-        if self.serving { "ServingPolicy" } else { "TrainingPolicy" }
+        match self.kind {
+            PolicyKind::Serving => "ServingPolicy",
+            PolicyKind::Training => "TrainingPolicy",
+            PolicyKind::Pool => "GpuPool",
+        }
     }
 }
 
@@ -69,6 +88,8 @@ pub struct Intent {
     pub via: Via,
     /// Which pool it shares.
     pub pool: Option<String>,
+    /// GPUs of the pool that one replica or worker takes; `None`: what its pod template asks for.
+    pub slots_each: Option<u32>,
     /// The policy itself.
     pub policy: Policy,
     /// What the types could not rule out.
@@ -88,10 +109,11 @@ impl Intent {
         Self {
             via: spec.act.via,
             pool: spec.pool.clone(),
+            slots_each: spec.gpus_per_replica,
             target: spec.target.clone(),
             problems: spec.problems(),
             ..Self::of(
-                PolicyKey { serving: true, namespace: namespace.into(), name: name.into() },
+                PolicyKey { kind: PolicyKind::Serving, namespace: namespace.into(), name: name.into() },
                 facts,
                 policy,
             )
@@ -111,10 +133,11 @@ impl Intent {
             via: Via::Scale,
             manner: Some(Manner::of(spec)),
             pool: spec.pool.clone(),
+            slots_each: spec.gpus_per_worker,
             target: spec.target.clone(),
             problems: spec.problems(),
             ..Self::of(
-                PolicyKey { serving: false, namespace: namespace.into(), name: name.into() },
+                PolicyKey { kind: PolicyKind::Training, namespace: namespace.into(), name: name.into() },
                 facts,
                 policy,
             )
@@ -133,6 +156,7 @@ impl Intent {
             target: Target { api_version: None, kind: String::new(), name: String::new(), group: None },
             via: Via::Auto,
             pool: None,
+            slots_each: None,
             policy,
             problems: Vec::new(),
         }
@@ -284,7 +308,7 @@ impl Entry {
             brain.ingest(Event::Started { at: now, start_up: *start_up });
         }
         let id = brain.id().clone();
-        match brain.policy().role() {
+        match brain.role() {
             Role::Serving => {
                 if let Some(variant) =
                     self.gathered.variant.as_ref().filter(|v| self.told_variant.as_ref() != Some(*v))

@@ -11,6 +11,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use tidegate_core::Timestamp;
 
+use super::devices::{self, Devices};
 use super::kinds::{PodsBy, SizePath, TargetKind};
 use super::victims;
 
@@ -212,6 +213,8 @@ pub struct TargetFacts {
     pub selector: Option<Selector>,
     /// Who owns the size field, by the object's managed fields.
     pub owners: Vec<Owner>,
+    /// What one replica asks for of the devices that nodes have.
+    pub devices: Devices,
     /// Kueue admits it.
     pub queued: bool,
     /// Asked to end.
@@ -222,7 +225,7 @@ impl TargetFacts {
     /// From the object, for the group named, or its only one, where the kind has groups. `None`: there is no such group, or no uid.
     #[must_use]
     pub fn of(object: &DynamicObject, kind: &TargetKind, group: Option<&str>) -> Option<Self> {
-        let mut own_group = None;
+        let (mut own_group, mut own_entry) = (None, None);
         let (path, group_index) = match kind.size {
             SizePath::Scale(path) | SizePath::Field(path) => {
                 (path.iter().map(ToString::to_string).collect(), None)
@@ -235,6 +238,7 @@ impl TargetFacts {
                     None => (entries.len() == 1).then_some(0)?,
                 };
                 own_group = name(&entries[index]);
+                own_entry = Some(&entries[index]);
                 let mut path: Vec<String> = list.iter().map(ToString::to_string).collect();
                 path.push(index.to_string());
                 path.extend(size.iter().map(ToString::to_string));
@@ -250,6 +254,7 @@ impl TargetFacts {
             group_index,
             selector: selector(object, kind, own_group.as_deref()),
             owners: owners(object.managed_fields(), &path),
+            devices: devices::per_replica(kind, &object.data, own_entry),
             queued: KUEUE_LABELS.iter().any(|label| labels.contains_key(*label)),
             deleting: object.metadata.deletion_timestamp.is_some(),
         })
@@ -375,18 +380,6 @@ impl AutoscalerFacts {
             deleting: object.metadata.deletion_timestamp.is_some(),
         })
     }
-}
-
-/// GPUs of a pool: as its spec says, else those of its open nodes.
-pub(super) fn slots<'a>(spec: &crate::crds::GpuPoolSpec, nodes: impl Iterator<Item = &'a NodeFacts>) -> u32 {
-    let own = |node: &&NodeFacts| {
-        node.open && spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
-    };
-    let counted = || {
-        let of = nodes.filter(own).filter_map(|node| node.extended.get(&spec.gpu_resource).copied());
-        of.fold(0, u32::saturating_add)
-    };
-    spec.slots.unwrap_or_else(counted)
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ mod tests {
             group_index: None,
             selector: Some(Selector::labels([("app".to_owned(), "chat".to_owned())])),
             owners: Vec::new(),
+            devices: BTreeMap::new(),
             queued: false,
             deleting: false,
         }

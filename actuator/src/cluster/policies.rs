@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidegate_core::WorkloadId;
 
-use super::entry::{Intent, PolicyKey};
+use super::entry::{Intent, PolicyKey, PolicyKind};
 use super::tables::{PolicyFacts, Tables};
 use super::targets::KindKey;
 
@@ -81,13 +81,13 @@ impl Policies {
         for (key, facts) in tables.serving.look().all() {
             match &facts.spec {
                 Ok(spec) => intents.push(Intent::serving(key.0, key.1, facts, spec)),
-                Err(text) => self.unreadable.push(Unreadable::of(true, key, facts, text)),
+                Err(text) => self.unreadable.push(Unreadable::of(PolicyKind::Serving, key, facts, text)),
             }
         }
         for (key, facts) in tables.training.look().all() {
             match &facts.spec {
                 Ok(spec) => intents.push(Intent::training(key.0, key.1, facts, spec)),
-                Err(text) => self.unreadable.push(Unreadable::of(false, key, facts, text)),
+                Err(text) => self.unreadable.push(Unreadable::of(PolicyKind::Training, key, facts, text)),
             }
         }
         intents
@@ -96,12 +96,12 @@ impl Policies {
 
 impl Unreadable {
     fn of<S>(
-        serving: bool,
+        kind: PolicyKind,
         (namespace, name): (&str, &str),
         facts: &PolicyFacts<S>,
         text: &Arc<str>,
     ) -> Self {
-        let key = PolicyKey { serving, namespace: namespace.to_owned(), name: name.to_owned() };
+        let key = PolicyKey { kind, namespace: namespace.to_owned(), name: name.to_owned() };
         Self { key, generation: facts.generation, text: Arc::clone(text) }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use tidegate_core::{Mode, Timestamp};
 
 use super::Cluster;
+use super::entry::PolicyKind;
 use super::facts::Key;
 use super::lease::Leader;
 use super::tables::PolicyFacts;
@@ -137,7 +138,7 @@ impl Cluster {
         let id = target.id(namespace).ok()?;
         let entry = self.entries.get(&id)?;
         let key = &entry.intent.key;
-        let holds = key.serving && key.namespace == namespace && key.name == name;
+        let holds = key.kind == PolicyKind::Serving && key.namespace == namespace && key.name == name;
         let acts = matches!(entry.way, Some(Ok(Way::Publish))) && entry.intent.generation == generation;
         let brain = self.brain(&id).filter(|_| holds && acts)?;
         brain.plan().map(|plan| plan.replicas)

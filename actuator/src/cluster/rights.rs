@@ -184,6 +184,7 @@ const SCALED_OBJECTS: (&str, &str) = ("keda.sh", "scaledobjects");
 /// All but the rights on kinds that policies target.
 const FIXED: &[Right] = &[
     right(CLUSTER, (GROUP, "gpupools"), READS, "the sizes of pools that policies share"),
+    part(right(CLUSTER, (GROUP, "gpupools"), PATCHES, "to tell who holds a pool"), "status"),
     right(CLUSTER, ("", "nodes"), READS, "GPUs of pools, and to know which nodes agents may speak for"),
     only(
         right(

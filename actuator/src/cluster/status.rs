@@ -8,11 +8,11 @@ use tidegate_brain::Brain;
 use tidegate_core::{CapacitySource, Mode, Policy, ReasonCode, Signal, Timestamp};
 
 use super::apply::RefusedCause;
-use super::entry::{Intent, PolicyKey};
+use super::entry::{Intent, PolicyKey, PolicyKind};
 use super::way::{AutoscalerKind, Conflict, Way};
 use super::{Idle, Missing, Part, Unreadable};
 use crate::crds::{
-    ConditionReason, DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, ReplicaStatus,
+    ConditionReason, DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, GpuPoolStatus, ReplicaStatus,
     ServingPolicyStatus, SloStatus, TrainingPolicyStatus, Via, set_condition, status_time,
 };
 
@@ -21,13 +21,15 @@ const SHOWN_QUANTILE: f64 = 0.95;
 /// Starting for longer than so many times the usual is worth a word.
 const SLOW_START: u32 = 3;
 
-/// A status of either kind.
+/// A status of any kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
     /// Of a ServingPolicy.
     Serving(ServingPolicyStatus),
     /// Of a TrainingPolicy.
     Training(TrainingPolicyStatus),
+    /// Of a GpuPool.
+    Pool(GpuPoolStatus),
 }
 
 impl Status {
@@ -37,6 +39,7 @@ impl Status {
         match self {
             Self::Serving(status) => &status.conditions,
             Self::Training(status) => &status.conditions,
+            Self::Pool(status) => &status.conditions,
         }
     }
 
@@ -69,6 +72,7 @@ impl Status {
                     s.resize.clone(),
                 )
             }
+            Self::Pool(s) => (conditions, None, s.slots.map(|slots| slots.present), None, None, None, None),
         }
     }
 }
@@ -158,7 +162,7 @@ pub fn of_idle(idle: &Idle, before: &[Condition], now: Timestamp) -> Status {
             if problems.is_empty() { "there are too many policies".to_owned() } else { problems.join("; ") };
         set(ConditionReason::Invalid, false, &text);
     }
-    of_conditions(idle.intent.key.serving, generation, conditions)
+    of_conditions(idle.intent.key.kind, generation, conditions)
 }
 
 /// The status of a policy that cannot be read.
@@ -167,22 +171,26 @@ pub fn of_unreadable(policy: &Unreadable, before: &[Condition], now: Timestamp) 
     let (mut conditions, generation) = (before.to_vec(), Some(policy.generation));
     let text = format!("the spec cannot be read: {}", policy.text);
     set_condition(&mut conditions, ConditionReason::Invalid, Some(false), &text, generation, now);
-    of_conditions(policy.key.serving, generation, conditions)
+    of_conditions(policy.key.kind, generation, conditions)
 }
 
-fn of_conditions(serving: bool, generation: Option<i64>, conditions: Vec<Condition>) -> Status {
-    if serving {
-        Status::Serving(ServingPolicyStatus {
+fn of_conditions(kind: PolicyKind, generation: Option<i64>, conditions: Vec<Condition>) -> Status {
+    match kind {
+        PolicyKind::Serving => Status::Serving(ServingPolicyStatus {
             observed_generation: generation,
             conditions,
             ..ServingPolicyStatus::default()
-        })
-    } else {
-        Status::Training(TrainingPolicyStatus {
+        }),
+        PolicyKind::Training => Status::Training(TrainingPolicyStatus {
             observed_generation: generation,
             conditions,
             ..TrainingPolicyStatus::default()
-        })
+        }),
+        PolicyKind::Pool => Status::Pool(GpuPoolStatus {
+            observed_generation: generation,
+            conditions,
+            ..GpuPoolStatus::default()
+        }),
     }
 }
 
@@ -457,7 +465,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> PolicyKey {
-        PolicyKey { serving: true, namespace: "ml".into(), name: name.into() }
+        PolicyKey { kind: PolicyKind::Serving, namespace: "ml".into(), name: name.into() }
     }
 
     fn status(wanted: u32, demand: f64) -> Status {

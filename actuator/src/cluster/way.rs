@@ -195,6 +195,7 @@ mod tests {
             group_index: None,
             selector: None,
             owners: owners.iter().map(owner).collect(),
+            devices: BTreeMap::new(),
             queued: false,
             deleting: false,
         }

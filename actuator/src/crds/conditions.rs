@@ -77,6 +77,8 @@ conditions! {
         Refused,
         /// A quota leaves no room for the replicas wanted.
         QuotaExceeded,
+        /// The pool has fewer GPUs than its workloads want.
+        PoolShort,
         /// Replicas do not get ready.
         NotStarting,
         /// Something else is in the way; another condition says what.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
-use tidegate_actuator::cluster::entry::PolicyKey;
+use tidegate_actuator::cluster::entry::{PolicyKey, PolicyKind};
 use tidegate_actuator::cluster::lease::Leader;
 use tidegate_actuator::cluster::victims;
 use tidegate_actuator::cluster::watch::Scope;
@@ -177,15 +177,16 @@ impl Hub {
 
     /// The policies that there are.
     pub(super) fn policies(cluster: &Cluster) -> std::collections::BTreeSet<PolicyKey> {
-        let key = |serving: bool, (namespace, name): (&str, &str)| PolicyKey {
-            serving,
+        let key = |kind: PolicyKind, (namespace, name): (&str, &str)| PolicyKey {
+            kind,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
         let tables = cluster.tables();
         let mut all: std::collections::BTreeSet<_> =
-            tables.serving.look().all().map(|(policy, _)| key(true, policy)).collect();
-        all.extend(tables.training.look().all().map(|(policy, _)| key(false, policy)));
+            tables.serving.look().all().map(|(policy, _)| key(PolicyKind::Serving, policy)).collect();
+        all.extend(tables.training.look().all().map(|(policy, _)| key(PolicyKind::Training, policy)));
+        all.extend(tables.pools.look().all().map(|(pool, _)| key(PolicyKind::Pool, pool)));
         all
     }
 }

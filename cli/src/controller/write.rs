@@ -10,9 +10,9 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tidegate_actuator::cluster::Part;
 use tidegate_actuator::cluster::apply::MANAGER;
-use tidegate_actuator::cluster::entry::PolicyKey;
+use tidegate_actuator::cluster::entry::{PolicyKey, PolicyKind};
 use tidegate_actuator::cluster::status::Status;
-use tidegate_actuator::crds::{GROUP, ServingPolicy, TrainingPolicy, VERSION};
+use tidegate_actuator::crds::{GROUP, GpuPool, ServingPolicy, TrainingPolicy, VERSION};
 use tidegate_core::Decision;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -123,6 +123,7 @@ async fn write(client: Client, key: &PolicyKey, status: &Status) -> kube::Result
     let status = match status {
         Status::Serving(status) => serde_json::to_value(status),
         Status::Training(status) => serde_json::to_value(status),
+        Status::Pool(status) => serde_json::to_value(status),
     };
     let body = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
@@ -132,12 +133,19 @@ async fn write(client: Client, key: &PolicyKey, status: &Status) -> kube::Result
     });
     let params = PatchParams::apply(MANAGER).force();
     let patch: Patch<&Value> = Patch::Apply(&body);
-    if key.serving {
-        let api: Api<ServingPolicy> = Api::namespaced(client, &key.namespace);
-        api.patch_status(&key.name, &params, &patch).await.map(drop)
-    } else {
-        let api: Api<TrainingPolicy> = Api::namespaced(client, &key.namespace);
-        api.patch_status(&key.name, &params, &patch).await.map(drop)
+    match key.kind {
+        PolicyKind::Serving => {
+            let api: Api<ServingPolicy> = Api::namespaced(client, &key.namespace);
+            api.patch_status(&key.name, &params, &patch).await.map(drop)
+        }
+        PolicyKind::Training => {
+            let api: Api<TrainingPolicy> = Api::namespaced(client, &key.namespace);
+            api.patch_status(&key.name, &params, &patch).await.map(drop)
+        }
+        PolicyKind::Pool => {
+            let api: Api<GpuPool> = Api::all(client);
+            api.patch_status(&key.name, &params, &patch).await.map(drop)
+        }
     }
 }
 
