@@ -331,7 +331,7 @@ impl Cluster {
         let mut known = self.tables.pods.look();
         let changed = known.take_changed();
         let pods = Pods::new(&known, changed);
-        let nodes = self.tables.nodes.look();
+        let (nodes, pools) = (self.tables.nodes.look(), self.tables.pools.look());
         let (hpas, scaled) = (self.tables.hpas.look(), self.tables.scaled_objects.look());
         let autoscalers = Autoscalers::of(&hpas, &scaled);
         let mut looks = BTreeMap::new();
@@ -351,6 +351,7 @@ impl Cluster {
             entry.way = entry.target().map(|target| way::way(intent.via, target, rivals));
             let Some((fleet, _)) = self.fleets.get_mut(&intent.pool) else { continue };
             let Some(brain) = fleet.get_mut(id) else { continue };
+            brain.set_slots_each(pools::slots_each(entry, &pools));
             // Whoever does not write, for whatever reason, finds sizes that others have set.
             let writes = leads && intent.acts(now) && matches!(entry.way, Some(Ok(_)));
             brain.set_mode(if writes { Mode::Active } else { Mode::Shadow });

@@ -11,6 +11,7 @@ use super::entry::{Entry, PolicyKey, PolicyKind};
 use super::facts::NodeFacts;
 use super::status::Status;
 use super::tables::PolicyFacts;
+use super::watch::Known;
 use crate::crds::{ConditionReason, GpuPoolSpec, GpuPoolStatus, PoolShare, PoolSlots, set_condition};
 
 /// What is there of a pool.
@@ -37,9 +38,12 @@ impl Present {
     }
 }
 
-/// GPUs that one replica or worker takes.
-fn each(entry: &Entry, spec: Option<&GpuPoolSpec>) -> u32 {
-    let asked = || entry.target()?.devices.get(&spec?.gpu_resource).copied();
+/// Slots of its pool that one replica or worker takes: as its policy says, else the GPUs that its pod template asks for.
+pub(super) fn slots_each(entry: &Entry, pools: &Known<PolicyFacts<GpuPoolSpec>>) -> u32 {
+    let asked = || {
+        let spec = pools.get("", entry.intent.pool.as_ref()?)?.spec.as_ref().ok()?;
+        entry.target()?.devices.get(&spec.gpu_resource).copied()
+    };
     entry.intent.slots_each.or_else(asked).unwrap_or(1)
 }
 
@@ -57,13 +61,6 @@ impl Cluster {
                 let present = Present::of(spec, nodes.all().map(|(_, node)| node)).slots;
                 spec.max_slots.map_or(present, |most| most.max(present))
             }));
-        }
-        for (id, entry) in self.entries.iter().filter(|(_, entry)| entry.intent.pool.is_some()) {
-            let each = each(entry, spec_of(entry.intent.pool.as_ref()).map(|spec| &**spec));
-            let fleet = self.fleets.get_mut(&entry.intent.pool);
-            if let Some(brain) = fleet.and_then(|(fleet, _)| fleet.get_mut(id)) {
-                brain.set_slots_each(each);
-            }
         }
     }
 

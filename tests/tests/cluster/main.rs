@@ -17,6 +17,7 @@ mod manifests;
 mod many;
 mod objects;
 mod pod_logs;
+mod pools;
 mod prometheus;
 mod published;
 mod race;
