@@ -257,7 +257,8 @@ mod tests {
         let large = ServingNeed { each: 4, ..serving("large", 1, 3, 3, 9) };
         let pair = TrainingNeed { each: 2, ..training(&policy, 4) };
         // Two are kept for the worker that training must have; three large replicas take twelve, and two are left for the small ones.
-        let grants = plan_pool(16, &[large.clone(), serving("small", 3, 3, 3, 0)], &[pair.clone()]);
+        let grants =
+            plan_pool(16, &[large.clone(), serving("small", 3, 3, 3, 0)], std::slice::from_ref(&pair));
         let given: Vec<_> = grants.iter().map(|grant| (grant.id.name(), grant.replicas)).collect();
         assert_eq!(given, [("large", 3), ("small", 2), ("train", 1)]);
         let short = grants[1].reasons[0].text.as_str();
