@@ -319,3 +319,25 @@ fn volumes_are_told_of_but_for_those_that_the_kubelet_fills() {
     let reading = VolumeSource::new(ContainerPaths::below(nowhere.path()), known([])).read(moment(1));
     assert_eq!(reading.failure, Some(Cause::Unreadable));
 }
+
+#[test]
+fn limits_are_read_less_often_and_of_what_is_new_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    unified(dir.path(), 1_000_000, 1, 0, 0);
+    let (_table, pods) = watch::channel(PodTable::default());
+    let mut source = ContainerSource::new(ContainerPaths::below(dir.path()), pods);
+    let mut limit = |seconds| {
+        let samples = source.read(moment(seconds)).samples;
+        let found = samples.into_iter().find(|sample| sample.signal == Signal::ContainerMemoryLimitBytes);
+        found.map(|sample| sample.value)
+    };
+    assert_eq!(limit(0), Some(8000.0));
+    let pod = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+    let container = format!(
+        "sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/{pod}/cri-containerd-{}.scope",
+        id('a')
+    );
+    files(dir.path(), &container, &[("memory.max", "9000")]);
+    assert!((1..6).all(|turn| limit(turn * 5) == Some(8000.0)));
+    assert_eq!(limit(30), Some(9000.0));
+}

@@ -7,9 +7,10 @@ use super::usage::{Moved, Periods, Usage, keyed};
 use crate::collect::node::psi::{self, Pressure};
 use crate::collect::node::read_text;
 
-/// Reads the cgroup at `dir`. `stacked` names the devices, as `MAJOR:MINOR`, whose bytes pass another device once more.
+/// Reads the cgroup at `dir`. `stacked` names the devices, as `MAJOR:MINOR`, whose bytes pass another device once more; limits are
+/// those of `lately`, where they were read lately.
 #[must_use]
-pub fn read(dir: &Path, stacked: &BTreeSet<String>) -> Usage {
+pub fn read(dir: &Path, stacked: &BTreeSet<String>, lately: Option<&Usage>) -> Usage {
     let text = |name: &str| read_text(&dir.join(name));
     let cpu = text("cpu.stat");
     let memory = text("memory.stat");
@@ -17,12 +18,18 @@ pub fn read(dir: &Path, stacked: &BTreeSet<String>) -> Usage {
     Usage {
         cpu_ns: of(&cpu, "usage_usec").and_then(|us| us.checked_mul(1000)),
         periods: cpu.as_deref().and_then(periods),
-        cpu_limit_cores: text("cpu.max").as_deref().and_then(cpu_limit_cores),
+        cpu_limit_cores: match lately {
+            Some(lately) => lately.cpu_limit_cores,
+            None => text("cpu.max").as_deref().and_then(cpu_limit_cores),
+        },
         memory_bytes: text("memory.current").and_then(|text| text.trim().parse().ok()),
         inactive_file_bytes: of(&memory, "inactive_file"),
         rss_bytes: of(&memory, "anon"),
         // `max` is no number: there is no limit.
-        memory_limit_bytes: text("memory.max").and_then(|text| text.trim().parse().ok()),
+        memory_limit_bytes: match lately {
+            Some(lately) => lately.memory_limit_bytes,
+            None => text("memory.max").and_then(|text| text.trim().parse().ok()),
+        },
         oom_kills: of(&text("memory.events"), "oom_kill"),
         moved: text("io.stat").map(|text| moved(&text, stacked)),
         pressure: Pressure {
