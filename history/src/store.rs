@@ -20,8 +20,8 @@ use crate::memory::{Limits, Memory, Taken};
 
 pub use retain::Maintained;
 
-/// How much memory buckets and samples may take before they must reach the disk, in plain buckets of about 50 bytes: 12 MiB.
-const WEIGHT_MAX: usize = 1 << 18;
+/// How much memory buckets and samples may take before they must reach the disk, in plain buckets of about 50 bytes: 25 MiB.
+const WEIGHT_MAX: usize = 1 << 19;
 /// Samples taken in before the bound is looked at again, so that one call cannot pass it by much.
 const SLICE: usize = 4096;
 /// How far ahead of the last flush's time a sample may be: a clock that jumped must not make all that follows late.
