@@ -168,7 +168,7 @@ async fn deploy(client: &Client, models: &Path) {
                         "volumeMounts": [{ "name": "models", "mountPath": "/models", "readOnly": true }],
                         "readinessProbe": { "httpGet": { "path": "/readyz", "port": PORT }, "periodSeconds": 1 },
                         // Whoever still has its address may use it for so long.
-                        "lifecycle": { "preStop": { "sleep": { "seconds": 3 } } },
+                        "lifecycle": { "preStop": { "sleep": { "seconds": 5 } } },
                     }],
                 },
             },
