@@ -8,7 +8,8 @@ use tidegate_core::{Decision, Grant, Plan, ReasonCode, Role, Timestamp, Workload
 use crate::brain::Brain;
 use crate::lesson::Lesson;
 
-/// Minds that share a pool; `slots`: how many it has, of which each replica or worker takes some; `None`: no bound but the policies'.
+/// Minds that share a pool; `slots`: how many it has or may get, of which each replica or worker takes some; `None`: no bound but the
+/// policies'.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     brains: BTreeMap<WorkloadId, Brain>,
@@ -135,8 +136,8 @@ fn holds(brain: &Brain) -> u32 {
     counts.held().max(promised).saturating_mul(brain.slots_each())
 }
 
-/// Replicas for which there are slots, of which `all` together hold so many, that nobody else holds at this moment, and that the last plan of the pool does not
-/// give to others.
+/// Replicas for which there are slots that nobody else holds at this moment, and that the last plan of the pool does not give to
+/// others. `all`: slots that all hold together.
 fn room_for(brain: &Brain, grant: Option<&Grant>, slots: u32, all: u64) -> u32 {
     let others = u32::try_from(all - u64::from(holds(brain))).unwrap_or(u32::MAX);
     let free = slots.saturating_sub(others) / brain.slots_each();

@@ -105,7 +105,7 @@ pub(crate) fn pool(fleet: &Fleet) -> Option<views::Pool> {
     let holder = |brain: &Brain| views::PoolHolder {
         workload: brain.id().to_string(),
         role: brain.role().as_str().into(),
-        slots: brain.counts().held(),
+        slots: brain.counts().held().saturating_mul(brain.slots_each()),
     };
     let held: Vec<_> = fleet.brains().map(holder).collect();
     let taken = held.iter().map(|holder| holder.slots).fold(0, u32::saturating_add);

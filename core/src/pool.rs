@@ -62,9 +62,7 @@ pub struct Grant {
 #[must_use]
 pub fn plan_pool(slots: u32, serving: &[ServingNeed], training: &[TrainingNeed<'_>]) -> Vec<Grant> {
     let reserved = total(training.iter().map(|need| slots_of(need.policy.workers.min, need.each)));
-    let mut grants = grant_serving(slots.saturating_sub(reserved), serving);
-    let each = |id: &WorkloadId| serving.iter().find(|need| need.id == *id).map_or(1, |need| need.each);
-    let soon = total(grants.iter().map(|grant| slots_of(grant.replicas, each(&grant.id))));
+    let (mut grants, soon) = grant_serving(slots.saturating_sub(reserved), serving);
     let later = total(serving.iter().map(|need| slots_of(need.later.max(need.soon), need.each)));
     grants.extend(grant_training(
         slots.saturating_sub(soon),
@@ -83,7 +81,8 @@ fn total(slots: impl Iterator<Item = u32>) -> u32 {
     slots.fold(0, u32::saturating_add)
 }
 
-fn grant_serving(slots: u32, serving: &[ServingNeed]) -> Vec<Grant> {
+/// The grants, and the slots that they take together.
+fn grant_serving(slots: u32, serving: &[ServingNeed]) -> (Vec<Grant>, u32) {
     let mut by_priority: Vec<_> = serving.iter().collect();
     by_priority.sort_by(|a, b| b.priority.cmp(&a.priority).then(a.id.cmp(&b.id)));
     // Slots that the lower bounds of those to come need.
@@ -100,7 +99,7 @@ fn grant_serving(slots: u32, serving: &[ServingNeed]) -> Vec<Grant> {
         left -= slots_of(replicas, each);
         grants.push(Grant { id: need.id.clone(), replicas, reasons });
     }
-    grants
+    (grants, slots - left)
 }
 
 /// `free_now`: slots left once serving has what it needs within the recall time; `free_later`: those that stay free.

@@ -9,7 +9,7 @@ use tidegate_core::{Role, Timestamp};
 use super::Cluster;
 use super::entry::{Entry, PolicyKey, PolicyKind};
 use super::facts::NodeFacts;
-use super::status::Status;
+use super::status::{Status, listed, unreadable};
 use super::tables::PolicyFacts;
 use super::watch::Known;
 use crate::crds::{ConditionReason, GpuPoolSpec, GpuPoolStatus, PoolShare, PoolSlots, set_condition};
@@ -76,15 +76,12 @@ impl Cluster {
             let key = PolicyKey { kind: PolicyKind::Pool, namespace: String::new(), name: name.to_owned() };
             let fleet = self.fleets.get(&Some(name.to_owned())).map(|(fleet, _)| fleet);
             let present = |spec: &GpuPoolSpec| Present::of(spec, nodes.all().map(|(_, node)| node));
-            let read = facts.spec.as_ref().map(|spec| (present(spec), spec.problems()));
-            let read = match read {
-                Ok((present, problems)) if problems.is_empty() => Ok(present),
-                Ok((_, problems)) => Err(problems
-                    .iter()
-                    .map(|p| format!("{}: {}", p.path, p.text))
-                    .collect::<Vec<_>>()
-                    .join("; ")),
-                Err(text) => Err(format!("the spec cannot be read: {text}")),
+            let read = match &facts.spec {
+                Ok(spec) => match spec.problems().as_slice() {
+                    [] => Ok(present(spec)),
+                    problems => Err(listed(problems)),
+                },
+                Err(text) => Err(unreadable(text)),
             };
             let status = status(read, fleet, facts.generation, before(&key), now);
             (key, Status::Pool(status))

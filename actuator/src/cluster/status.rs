@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tidegate_brain::Brain;
+use tidegate_core::policy::Problem;
 use tidegate_core::{CapacitySource, Mode, Policy, ReasonCode, Signal, Timestamp};
 
 use super::apply::RefusedCause;
@@ -156,20 +157,31 @@ pub fn of_idle(idle: &Idle, before: &[Condition], now: Timestamp) -> Status {
         set(ConditionReason::Conflicting, false, &text);
         set(ConditionReason::Blocked, false, &text);
     } else {
-        let problems: Vec<_> =
-            idle.intent.problems.iter().map(|p| format!("{}: {}", p.path, p.text)).collect();
-        let text =
-            if problems.is_empty() { "there are too many policies".to_owned() } else { problems.join("; ") };
+        let problems = listed(&idle.intent.problems);
+        let text = if problems.is_empty() { "there are too many policies".to_owned() } else { problems };
         set(ConditionReason::Invalid, false, &text);
     }
     of_conditions(idle.intent.key.kind, generation, conditions)
+}
+
+/// What a spec breaks, in one line.
+pub(super) fn listed(problems: &[Problem]) -> String {
+    problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.text))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+pub(super) fn unreadable(why: &str) -> String {
+    format!("the spec cannot be read: {why}")
 }
 
 /// The status of a policy that cannot be read.
 #[must_use]
 pub fn of_unreadable(policy: &Unreadable, before: &[Condition], now: Timestamp) -> Status {
     let (mut conditions, generation) = (before.to_vec(), Some(policy.generation));
-    let text = format!("the spec cannot be read: {}", policy.text);
+    let text = unreadable(&policy.text);
     set_condition(&mut conditions, ConditionReason::Invalid, Some(false), &text, generation, now);
     of_conditions(policy.key.kind, generation, conditions)
 }

@@ -30,6 +30,9 @@ use network::PodNetwork;
 use usage::{Usage, number};
 use v1::Hierarchies;
 
+/// Limits hardly ever change: they are read with one reading of so many, and of a container that is new at once.
+const LIMITS_EVERY: u64 = 6;
+
 /// Where things are on the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerPaths {
@@ -118,9 +121,6 @@ pub struct ContainerSource {
     before: Option<Before>,
     readings: u64,
 }
-
-/// Limits hardly ever change: they are read with one reading of so many, and of a container that is new at once.
-const LIMITS_EVERY: u64 = 6;
 
 impl ContainerSource {
     /// Reads at `paths`; takes names from `pods`.

@@ -188,8 +188,10 @@ impl Hand {
             let before = self.book.conditions(&policy.key).map(<[_]>::to_vec).unwrap_or_default();
             statuses.push((policy.key.clone(), status::of_unreadable(policy, &before, round.at)));
         }
-        let before = |key: &PolicyKey| self.book.conditions(key).map(<[_]>::to_vec).unwrap_or_default();
-        statuses.extend(cluster.pool_statuses(before, round.at));
+        if leads {
+            let before = |key: &PolicyKey| self.book.conditions(key).map(<[_]>::to_vec).unwrap_or_default();
+            statuses.extend(cluster.pool_statuses(before, round.at));
+        }
         if !round.gone.is_empty() {
             let policies = Hub::policies(cluster);
             self.book.retain(|key| policies.contains(key));

@@ -68,7 +68,10 @@ impl Ingress {
                             counted.fetch_add(1, Ordering::Relaxed);
                             return;
                         }
-                        Ok(answer) => format!("{address}: {}", answer.status()),
+                        Ok(answer) => {
+                            let status = answer.status();
+                            format!("{address}: {status} {}", answer.text().await.unwrap_or_default())
+                        }
                         Err(error) => format!("{address}: {error:?}"),
                     };
                     lost.lock().unwrap_or_else(PoisonError::into_inner).push(wrong);
