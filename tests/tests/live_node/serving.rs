@@ -229,6 +229,12 @@ async fn a_load_that_rises_and_falls_is_served_by_pods_that_come_and_go_and_no_r
     wait("some answers", async || (ingress.answered.load(Ordering::Relaxed) > 20).then_some(())).await;
     ingress.load(25);
     wait("replicas for 25 requests a second", async || ready().await.filter(|ready| *ready >= 3)).await;
+    // A kubelet that restarts may call a pod ready before it has asked it: none is to be on its way up meanwhile.
+    wait("all replicas that were asked for", async || {
+        let (ready, asked) = (ready().await?, deployments.get("digits").await.ok()?.spec?.replicas?);
+        (ready == asked).then_some(())
+    })
+    .await;
     // What has been written holds while the kubelet is away, and Tidegate goes on afterwards.
     node.stop_kubelet();
     node.start_kubelet().await;
