@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tidegate_brain::{Brain, Event, Fleet, History, Snapshot};
+use tidegate_brain::{Brain, Event, Fleet, History, LeadTime, Snapshot};
 use tidegate_core::{Alert, AlertOutcome, Mode, Plan, Policy, Timestamp, WorkloadId};
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +134,8 @@ pub struct Cluster {
     fleets: BTreeMap<Option<String>, (Fleet, Study)>,
     entries: BTreeMap<WorkloadId, Entry>,
     policies: Policies,
+    /// Time until a node that a pool grows by can run a pod.
+    node_waits: BTreeMap<String, LeadTime>,
     tables: Tables,
     targets: Targets,
     hands: Hands,
@@ -160,6 +162,7 @@ impl Cluster {
             fleets: BTreeMap::new(),
             entries: BTreeMap::new(),
             policies: Policies::default(),
+            node_waits: BTreeMap::new(),
             tables: Tables::start(&client, &scope, &stop),
             targets: Targets::new(client.clone(), scope.clone(), stop.clone()),
             hands: Hands::new(client.clone()),
@@ -238,6 +241,7 @@ impl Cluster {
         }
         self.follow_pools();
         let seen = self.observe(now, leads);
+        self.learn_node_waits();
         let mut planned = BTreeMap::new();
         for (fleet, study) in self.fleets.values_mut() {
             study.go_on(fleet);

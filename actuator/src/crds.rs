@@ -23,7 +23,8 @@ pub use serving::{
 };
 pub(crate) use status::time as status_time;
 pub use status::{
-    DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, ReasonStatus, ReplicaStatus, SloStatus,
+    DecisionStatus, DemandSource, DemandStatus, FloorStatus, ForecastStatus, ReasonStatus, ReplicaStatus,
+    SloStatus,
 };
 pub use target::Target;
 pub use training::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_core::{
     Alert, AlertOutcome, Capacity, Decision, Forecast, Grant, Lead, Mode, Observed, Plan, Policy, Reason,
-    ReasonCode, Rehearsed, ReplicaCounts, Role, Series, ServingNeed, ServingPolicy, Standing, State,
+    ReasonCode, Rehearsed, ReplicaCounts, Role, Room, Series, ServingNeed, ServingPolicy, Standing, State,
     Timestamp, WorkloadId,
 };
 
@@ -232,12 +232,12 @@ impl Brain {
     }
 
     /// Decides the size of a serving workload; that of a training workload is [`Brain::take`]n from the pool's plan.
-    /// `pool_limit`: most replicas that the pool can hold for it at present.
-    pub fn tick(&mut self, now: Timestamp, pool_limit: Option<u32>) -> (Plan, Option<Decision>) {
+    /// `room`: what its pool has for it.
+    pub fn tick(&mut self, now: Timestamp, room: Option<Room>) -> (Plan, Option<Decision>) {
         let Kind::Serving(serving) = &mut self.kind else {
             return self.take(now, None);
         };
-        let (plan, observed) = serving.tick(now, pool_limit);
+        let (plan, observed) = serving.tick(now, room);
         let inputs = serving_inputs(serving, &observed);
         self.settle(now, observed.replicas.wanted, plan, &inputs)
     }
@@ -422,6 +422,12 @@ impl Brain {
     #[must_use]
     pub fn lead(&self) -> Option<Lead> {
         self.serving().map(Serving::lead_estimate)
+    }
+
+    /// Time that a resize of a training workload takes, as measured.
+    #[must_use]
+    pub fn resize_time(&self) -> Option<Duration> {
+        self.training().and_then(Training::resize_measured)
     }
 
     /// Bytes of memory that the past of the demand takes, and what was learned from it.

@@ -3,17 +3,35 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_core::{Decision, Grant, Plan, ReasonCode, Role, Timestamp, WorkloadId, plan_pool};
+use tidegate_core::{Decision, Grant, Plan, ReasonCode, Role, Room, Timestamp, WorkloadId, plan_pool};
 
 use crate::brain::Brain;
 use crate::lesson::Lesson;
 
-/// Minds that share a pool; `slots`: how many it has or may get, of which each replica or worker takes some; `None`: no bound but the
-/// policies'.
+/// How large a pool is, in slots, of which each replica or worker takes some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSize {
+    /// Slots that are there.
+    pub present: u32,
+    /// Slots that it may grow to; at least those that are there.
+    pub most: u32,
+    /// Time until a node that it grows by can run a pod.
+    pub node_wait: Duration,
+}
+
+impl PoolSize {
+    /// Of a pool that does not grow.
+    #[must_use]
+    pub const fn fixed(slots: u32) -> Self {
+        Self { present: slots, most: slots, node_wait: Duration::ZERO }
+    }
+}
+
+/// Minds that share a pool; where there is none, nothing bounds them but their policies.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     brains: BTreeMap<WorkloadId, Brain>,
-    slots: Option<u32>,
+    pool: Option<PoolSize>,
     grants: BTreeMap<WorkloadId, Grant>,
     /// Whose lesson was taken last: the others come first next time.
     taught: Option<WorkloadId>,
@@ -25,9 +43,9 @@ pub type Planned = (Plan, Option<Decision>);
 impl Fleet {
     /// Of these minds.
     #[must_use]
-    pub fn new(brains: impl IntoIterator<Item = Brain>, slots: Option<u32>) -> Self {
+    pub fn new(brains: impl IntoIterator<Item = Brain>, pool: Option<PoolSize>) -> Self {
         let brains = brains.into_iter().map(|brain| (brain.id().clone(), brain)).collect();
-        Self { brains, slots, grants: BTreeMap::new(), taught: None }
+        Self { brains, pool, grants: BTreeMap::new(), taught: None }
     }
 
     /// Takes in a mind; gives back the one that had its id.
@@ -42,8 +60,8 @@ impl Fleet {
     }
 
     /// The pool has become larger or smaller.
-    pub const fn set_slots(&mut self, slots: Option<u32>) {
-        self.slots = slots;
+    pub const fn set_pool(&mut self, pool: Option<PoolSize>) {
+        self.pool = pool;
     }
 
     /// All minds, by id.
@@ -72,20 +90,20 @@ impl Fleet {
         found
     }
 
-    /// Slots of the pool.
+    /// The pool.
     #[must_use]
-    pub const fn slots(&self) -> Option<u32> {
-        self.slots
+    pub const fn pool(&self) -> Option<PoolSize> {
+        self.pool
     }
 
-    /// Decides for all: serving by demand within what the pool can hold at present, then training by what serving leaves.
+    /// Decides for all: serving by demand within what the pool can hold, then training by what serving leaves.
     pub fn tick(&mut self, now: Timestamp) -> BTreeMap<WorkloadId, Planned> {
         let mut planned = BTreeMap::new();
-        let held = self.slots.map(|slots| (slots, self.held()));
+        let held = self.pool.map(|pool| (pool, self.held()));
         for (id, brain) in &mut self.brains {
             if brain.role() == Role::Serving {
-                let limit = held.map(|(slots, all)| room_for(brain, self.grants.get(id), slots, all));
-                planned.insert(id.clone(), brain.tick(now, limit));
+                let room = held.map(|(pool, all)| room_for(brain, self.grants.get(id), pool, all));
+                planned.insert(id.clone(), brain.tick(now, room));
             }
         }
         self.share(now);
@@ -114,7 +132,7 @@ impl Fleet {
 
     /// Plans who holds the slots, with the recall time of the slowest training workload.
     fn share(&mut self, now: Timestamp) {
-        let Some(slots) = self.slots else { return };
+        let Some(PoolSize { most: slots, .. }) = self.pool else { return };
         let training: Vec<_> =
             self.brains.values().filter_map(|b| b.training().map(|t| (b, t, t.speeds()))).collect();
         let recall = training.iter().map(|(_, t, _)| t.resize_time()).max().unwrap_or(Duration::ZERO);
@@ -138,9 +156,9 @@ fn holds(brain: &Brain) -> u32 {
 
 /// Replicas for which there are slots that nobody else holds at this moment, and that the last plan of the pool does not give to
 /// others. `all`: slots that all hold together.
-fn room_for(brain: &Brain, grant: Option<&Grant>, slots: u32, all: u64) -> u32 {
+fn room_for(brain: &Brain, grant: Option<&Grant>, pool: PoolSize, all: u64) -> Room {
     let others = u32::try_from(all - u64::from(holds(brain))).unwrap_or(u32::MAX);
-    let free = slots.saturating_sub(others) / brain.slots_each();
-    let granted = grant.filter(|grant| !grant.reasons.is_empty()).map(|grant| grant.replicas);
-    granted.map_or(free, |granted| free.min(granted))
+    let granted = grant.filter(|grant| !grant.reasons.is_empty()).map_or(u32::MAX, |grant| grant.replicas);
+    let free = |slots: u32| (slots.saturating_sub(others) / brain.slots_each()).min(granted);
+    Room { present: free(pool.present), most: free(pool.most), node_wait: pool.node_wait }
 }

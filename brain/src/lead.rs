@@ -27,6 +27,11 @@ impl LeadTime {
         Self { prior, seen: VecDeque::new() }
     }
 
+    /// The prior has changed.
+    pub const fn set_prior(&mut self, prior: Duration) {
+        self.prior = prior;
+    }
+
     /// Takes in one start.
     pub fn ingest(&mut self, start_up: Duration) {
         self.seen.push_back(start_up);

@@ -3,6 +3,7 @@
 //! `Brain::new(policy, history)`, then `ingest` what happens and `tick` for a plan. Pure: no clock, file, thread or unseeded
 //! randomness, so that the live loop, the replay beside it and every later simulation drive one and the same type.
 
+mod bottleneck;
 mod brain;
 mod capacity;
 mod decisions;
@@ -15,7 +16,6 @@ mod ingredients;
 mod lead;
 mod lesson;
 mod past;
-
 mod rehearsal;
 mod service;
 mod serving;
@@ -25,10 +25,11 @@ mod tokens;
 mod training;
 mod variants;
 
+pub use bottleneck::Bottleneck;
 pub use brain::{Brain, History, Snapshot};
 pub use capacity::CapacityModel;
 pub use event::{Event, Flow, Progress, ResizeOutcome, Seen, Tokens};
-pub use fleet::{Fleet, Planned};
+pub use fleet::{Fleet, Planned, PoolSize};
 pub use ingredients::Ingredients;
 pub use lead::LeadTime;
 pub use lesson::{Learned, Lesson};

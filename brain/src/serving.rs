@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_core::{
     Alert, AlertOutcome, Capacity, Forecast, Inputs, Lead, Misses, Observed, Plan, Quantiles, Reading,
-    Rehearsed, Series, ServingPolicy, Signal, Standing, State, Timestamp, decide, decide::Provision,
+    Rehearsed, Room, Series, ServingPolicy, Signal, Standing, State, Timestamp, decide, decide::Provision,
 };
 use tidegate_predictor::{FittedPredictor, PeakConfig, PeakModel, PredictorConfig};
 
@@ -240,7 +240,7 @@ impl Serving {
         }
     }
 
-    pub(crate) fn tick(&mut self, now: Timestamp, pool_limit: Option<u32>) -> (Plan, Observed) {
+    pub(crate) fn tick(&mut self, now: Timestamp, room: Option<Room>) -> (Plan, Observed) {
         self.foresee(now);
         let observed = self.observed(now);
         let (stance, peak) = (self.stance(now).copied(), self.peak_after(&observed, now));
@@ -259,7 +259,7 @@ impl Serving {
             largest: self.largest_of_few(),
             capacity: self.capacity_estimate(),
             lead: self.lead.estimate(),
-            pool_limit,
+            room,
         };
         let (plan, state) = decide(&inputs, &self.state, now);
         self.state = state;

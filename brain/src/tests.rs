@@ -7,7 +7,9 @@ use tidegate_core::{
     TrainingPolicy, WorkloadId,
 };
 
-use crate::{Brain, Event, Fleet, Flow, History, Ingredients, Progress, ResizeOutcome, Seen, Tokens};
+use crate::{
+    Brain, Event, Fleet, Flow, History, Ingredients, PoolSize, Progress, ResizeOutcome, Seen, Tokens,
+};
 
 const DAY_S: i64 = 600;
 const STEP: Duration = Duration::from_secs(5);
@@ -282,7 +284,7 @@ fn training_yields_before_the_rise_and_comes_back_at_the_ebb() {
     // As measured in the demo: a resize that takes as long as is assumed before one was seen would not pay for itself here.
     let (at, took) = (Timestamp::EPOCH, Duration::from_secs(2));
     train.ingest(Event::Resized { at, took, outcome: ResizeOutcome::Done });
-    let mut fleet = Fleet::new([serve, train], Some(12));
+    let mut fleet = Fleet::new([serve, train], Some(PoolSize::fixed(12)));
     let (mut serving, mut workers) = (1, 1);
     let mut at = |fleet: &mut Fleet, second: i64| {
         fleet.get_mut(&id("serve")).unwrap().ingest(Event::Seen(look(second, size(serving))));
@@ -410,12 +412,12 @@ fn another_intent_keeps_what_was_learned() {
 
 #[test]
 fn a_fleet_takes_minds_in_and_lets_them_go() {
-    let mut fleet = Fleet::new([], Some(4));
+    let mut fleet = Fleet::new([], Some(PoolSize::fixed(4)));
     assert!(fleet.insert(Brain::new(id("a"), Policy::Serving(serving()), History::default())).is_none());
     assert!(fleet.insert(Brain::new(id("t"), Policy::Training(training()), History::default())).is_none());
     assert_eq!(fleet.tick(Timestamp::from_secs(1)).len(), 2);
-    fleet.set_slots(Some(9));
-    assert_eq!(fleet.slots(), Some(9));
+    fleet.set_pool(Some(PoolSize::fixed(9)));
+    assert_eq!(fleet.pool().map(|pool| pool.most), Some(9));
     assert!(fleet.remove(&id("t")).is_some_and(|brain| brain.id() == &id("t")));
     assert!(fleet.remove(&id("t")).is_none());
     assert_eq!(fleet.tick(Timestamp::from_secs(2)).len(), 1);

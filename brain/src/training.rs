@@ -89,6 +89,11 @@ impl Training {
         }
     }
 
+    /// Time that a resize takes, once one has been seen.
+    pub(crate) const fn resize_measured(&self) -> Option<Duration> {
+        self.resize
+    }
+
     /// Time that a resize takes.
     pub(crate) fn resize_time(&self) -> Duration {
         self.resize.unwrap_or(RESIZE_PRIOR)

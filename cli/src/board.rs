@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_actuator::control::Told;
 use tidegate_brain::Brain;
-use tidegate_core::{ReasonCode, Role, Signal, Timestamp};
+use tidegate_core::{ReasonCode, Signal, Timestamp};
 
 use crate::api::views::{Condition, ConditionChange, Demand, Replicas, Severity, Slo, Workload};
 
@@ -67,7 +67,7 @@ impl Card {
             self.count(told, now);
             self.view.slo = Slo { attained: self.attained(), target: Some(policy.slo.target.get()) };
         }
-        self.view.bottleneck = bottleneck(brain, told).map(str::to_owned);
+        self.view.bottleneck = brain.bottleneck().map(|found| found.as_str().to_owned());
         self.change_conditions(conditions(told, faults), now)
     }
 
@@ -177,23 +177,5 @@ fn condition_text(condition: &tidegate_actuator::targets::local::Condition) -> S
         }
         Target::CannotStart { text } | Target::StateNotSaved { text } => text.clone(),
         Target::NeverReady => "the last replica was not ready within its deadline".into(),
-    }
-}
-
-/// What limits the workload, as far as counts alone can tell: a queue in front of busy replicas, or steps that stand still.
-fn bottleneck(brain: &Brain, told: &Told) -> Option<&'static str> {
-    let counts = brain.counts();
-    match brain.role() {
-        Role::Serving => {
-            let seen = told.seen.as_ref()?;
-            if seen.crash_loop {
-                return Some("stalled");
-            }
-            Some(if seen.queued? > f64::from(counts.ready.max(1)) { "queue" } else { "none" })
-        }
-        Role::Training => {
-            let steps = told.progress.as_ref()?.steps_per_second?;
-            Some(if steps == 0.0 && counts.ready > 0 { "stalled" } else { "none" })
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_agent::collect::LatestValues;
 use tidegate_agent::export::Registry;
-use tidegate_brain::{Brain, Fleet};
+use tidegate_brain::{Bottleneck, Brain, Fleet};
 use tidegate_core::{
     Alert, AlertOutcome, CapacitySource, Label, Metric, Policy, Rehearsed, Signal, Subject, Timestamp,
     WorkloadId,
@@ -101,7 +101,7 @@ pub(crate) fn alerts(
 
 /// The pool in the API's shape; `None` where there is none.
 pub(crate) fn pool(fleet: &Fleet) -> Option<views::Pool> {
-    let slots = fleet.slots()?;
+    let slots = fleet.pool()?.present;
     let holder = |brain: &Brain| views::PoolHolder {
         workload: brain.id().to_string(),
         role: brain.role().as_str().into(),
@@ -160,7 +160,7 @@ pub(crate) fn detail(
         }),
         provision: brain.stance(clock::now()).map(|chosen| provision(chosen, brain)),
         league: brain.league().iter().map(standing).collect(),
-        evidence: evidence(&workload, brain),
+        evidence: evidence(brain),
         signals: signals
             .iter()
             .map(|s| views::SignalName { signal: s.name().into(), unit: s.unit().symbol().into() })
@@ -207,18 +207,23 @@ fn standing(standing: &tidegate_core::Standing) -> views::Standing {
 }
 
 /// Why the bottleneck is what it is said to be, in numbers.
-fn evidence(workload: &views::Workload, brain: &Brain) -> Option<views::Bottleneck> {
+fn evidence(brain: &Brain) -> Option<views::Bottleneck> {
     let seen = brain.seen()?;
-    let (text, replicas_help) = match workload.bottleneck.as_deref()? {
-        "queue" => {
-            let queued = seen.queued.unwrap_or(0.0);
-            (
-                format!("{queued:.0} requests wait for {} ready replicas", seen.replicas.ready),
-                Some(!seen.crash_loop),
-            )
+    let queued = seen.queued.unwrap_or(0.0);
+    let (text, replicas_help) = match brain.bottleneck()? {
+        Bottleneck::Queue => (
+            format!("{queued:.0} requests wait for {} ready replicas", seen.replicas.ready),
+            Some(!seen.crash_loop),
+        ),
+        Bottleneck::GpuMemory => {
+            let full = 100.0 * seen.kv_utilisation.unwrap_or(1.0);
+            let text = format!(
+                "memory for attention keys and values is {full:.0} % full, and {queued:.0} requests wait for it"
+            );
+            (text, Some(true))
         }
-        "stalled" => ("replicas end soon after their start".to_owned(), Some(false)),
-        _ => return None,
+        Bottleneck::Stalled => ("replicas end soon after their start".to_owned(), Some(false)),
+        Bottleneck::None => return None,
     };
     Some(views::Bottleneck { text, replicas_help })
 }

@@ -12,6 +12,8 @@ mod react;
 mod risk;
 mod state;
 
+use std::time::Duration;
+
 use crate::forecast::Forecast;
 use crate::forecast::Quantiles;
 use crate::hpa;
@@ -43,8 +45,19 @@ pub struct Inputs<'a> {
     pub capacity: Option<Capacity>,
     /// Time from a decision to a ready replica.
     pub lead: Lead,
-    /// Most replicas that the pool could hold for this workload at present; `None`: no pool.
-    pub pool_limit: Option<u32>,
+    /// What its pool has for this workload; `None`: no pool.
+    pub room: Option<Room>,
+}
+
+/// What a pool has for one workload, in replicas of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// For which there are slots at present that nobody else holds.
+    pub present: u32,
+    /// The same, once the pool has grown as far as it may.
+    pub most: u32,
+    /// Time until a node that is added can run a pod.
+    pub node_wait: Duration,
 }
 
 /// How to provide, as rehearsed on the workload's own past.

@@ -26,7 +26,7 @@ pub mod units;
 
 pub use alerts::{Alert, AlertOutcome};
 pub use block::{BLOCK, Block};
-pub use decide::{Inputs, State, decide};
+pub use decide::{Inputs, Room, State, decide};
 pub use fields::{Field, Mapping};
 pub use forecast::{Forecast, LEVELS, Quantiles, Score, Standing};
 pub use histogram::Histogram;

@@ -29,6 +29,7 @@ pub enum ReasonCode {
     ForecastDoesNotPay,
     Predicted,
     ShortPast,
+    NodeAhead,
     RiskLevel,
     Held,
     Consolidation,
@@ -85,6 +86,9 @@ impl ReasonCode {
             }
             Self::Predicted => "replicas that the forecast needs until a new replica could be ready",
             Self::ShortPast => "the past is too short to bet on less than the most that was seen",
+            Self::NodeAhead => {
+                "replicas beyond what the pool has at present, asked for as early as a node for them takes"
+            }
             Self::RiskLevel => "quantile of the demand that the misses seen so far ask for",
             Self::Held => "a smaller size has not been enough for long enough yet",
             Self::Consolidation => "one replica fewer would not hold at the upper quantile",

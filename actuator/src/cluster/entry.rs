@@ -251,6 +251,7 @@ impl Entry {
         let changed = self.members.follow(namespace, selector, pods);
         if !changed && self.target == target {
             self.gathered.started.clear();
+            self.gathered.node_waits.clear();
             self.gathered.lost = 0;
             return;
         }

@@ -44,6 +44,8 @@ pub struct PodFacts {
     pub restarts: i32,
     /// Why no node takes it, in the scheduler's words.
     pub unschedulable: Option<String>,
+    /// When a node was found for it.
+    pub scheduled: Option<Timestamp>,
     /// Node that runs it.
     pub node: Option<String>,
     /// Address.
@@ -64,8 +66,9 @@ impl PodFacts {
                 .find(|condition| condition.type_ == kind)
         };
         let ready = condition("Ready").filter(|condition| condition.status == "True");
-        let refused = condition("PodScheduled")
-            .filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"));
+        let placed = condition("PodScheduled");
+        let scheduled = placed.filter(|c| c.status == "True").and_then(|c| c.last_transition_time.as_ref());
+        let refused = placed.filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"));
         let containers = || status.iter().flat_map(|s| s.container_statuses.iter().flatten());
         let created = pod.metadata.creation_timestamp.as_ref().map(timestamp)?;
         Some(Self {
@@ -78,6 +81,7 @@ impl PodFacts {
             crash_loop: containers().any(crashes),
             restarts: containers().map(|c| c.restart_count).sum(),
             unschedulable: refused.map(|c| c.message.clone().unwrap_or_else(|| "no node takes it".into())),
+            scheduled: scheduled.map(timestamp),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             ip: status.and_then(|s| s.pod_ip.as_ref()).and_then(|ip| ip.parse().ok()),
             marked: pod.annotations().get(victims::ANNOTATION).is_some_and(|cost| cost == victims::COST),

@@ -24,8 +24,10 @@ const GPU_LABEL: &str = "nvidia.com/gpu.product";
 pub struct Gathered {
     /// By state; `wanted` is what the target's spec asks for.
     pub counts: ReplicaCounts,
-    /// Start-up times of pods that became ready since the last look.
+    /// Start-up times of pods that became ready since the last look, without waits for nodes.
     pub started: Vec<Duration>,
+    /// How long those of them waited that were given a node made after them, as a node autoscaler does.
+    pub node_waits: Vec<Duration>,
     /// Pods that were ready and ended unasked since the last look.
     pub lost: u32,
     /// A pod's container ends again and again.
@@ -80,7 +82,9 @@ impl Memory {
                     && (before.is_some() || now.since(since) < STARTED_LATELY)
                     && pod.restarts == 0
                 {
-                    seen.started.push(since.since(pod.created));
+                    let wait = node_wait(pod, nodes);
+                    seen.node_waits.extend(wait);
+                    seen.started.push(since.since(pod.created).saturating_sub(wait.unwrap_or_default()));
                 }
                 kept.started = true;
             } else {
@@ -126,6 +130,12 @@ fn gpu_type<'a>(pod: &PodFacts, nodes: &'a Known<NodeFacts>) -> Option<&'a str> 
     node.labels.get(GPU_LABEL).map(String::as_str)
 }
 
+/// How long a pod waited for a node that was made for it.
+fn node_wait(pod: &PodFacts, nodes: &Known<NodeFacts>) -> Option<Duration> {
+    let made = nodes.get("", pod.node.as_ref()?)?.created?;
+    (made > pod.created).then(|| Some(pod.scheduled?.since(pod.created)))?
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::watch::Table;
@@ -160,6 +170,7 @@ mod tests {
             crash_loop: false,
             restarts: 0,
             unschedulable: None,
+            scheduled: None,
             node: None,
             ip: None,
             marked: false,
@@ -191,6 +202,27 @@ mod tests {
         let mut asked = memory.clone();
         assert_eq!(memory.gather(&target(3), pods[..2].iter(), &Table::default().look(), at(101)).lost, 1);
         assert_eq!(asked.gather(&target(2), pods[..2].iter(), &Table::default().look(), at(101)).lost, 0);
+    }
+
+    #[test]
+    fn a_wait_for_a_node_that_was_made_for_it_is_no_part_of_a_pods_start_up() {
+        let nodes = Table::default();
+        for (name, made) in [("old", -500), ("made", 130)] {
+            let (labels, extended) = (BTreeMap::new(), BTreeMap::new());
+            let facts = NodeFacts { labels, extended, open: true, created: Some(at(made)) };
+            nodes.look().set("", name, Some(facts));
+        }
+        let of = |uid: &str, node: &str| {
+            let placed =
+                PodFacts { scheduled: Some(at(200)), node: Some(node.into()), ..pod(uid, 0, Some(290)) };
+            Memory::default().gather(&target(1), [placed].iter(), &nodes.look(), at(300))
+        };
+        let (freed, made) = (of("a", "old"), of("b", "made"));
+        assert_eq!((freed.started, freed.node_waits), (vec![Duration::from_secs(290)], vec![]));
+        assert_eq!(
+            (made.started, made.node_waits),
+            (vec![Duration::from_secs(90)], vec![Duration::from_secs(200)])
+        );
     }
 
     #[test]

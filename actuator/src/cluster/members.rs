@@ -113,6 +113,7 @@ mod tests {
             crash_loop: false,
             restarts: 0,
             unschedulable: None,
+            scheduled: None,
             node: None,
             ip: None,
             marked: false,

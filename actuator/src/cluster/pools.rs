@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use tidegate_brain::Fleet;
+use tidegate_brain::{Fleet, LeadTime, PoolSize};
 use tidegate_core::{Role, Timestamp};
 
 use super::Cluster;
 use super::entry::{Entry, PolicyKey, PolicyKind};
 use super::facts::NodeFacts;
-use super::status::{Status, listed, unreadable};
+use super::status::{Status, listed, rounded, unreadable};
 use super::tables::PolicyFacts;
 use super::watch::Known;
 use crate::crds::{ConditionReason, GpuPoolSpec, GpuPoolStatus, PoolShare, PoolSlots, set_condition};
@@ -54,13 +54,34 @@ impl Cluster {
         self.fleets.retain(|pool, _| used.contains(pool));
         let pools = self.tables.pools.look();
         let nodes = self.tables.nodes.look();
-        let spec_of = |name: Option<&String>| pools.get("", name?)?.spec.as_ref().ok();
+        self.node_waits.retain(|name, _| pools.get("", name).is_some());
         for (name, (fleet, _)) in &mut self.fleets {
+            let facts = name.as_ref().and_then(|name| Some((name, pools.get("", name)?)));
+            let spec = facts.and_then(|(name, facts)| Some((name, facts, facts.spec.as_ref().ok()?)));
             // Up to what it may grow to replicas are asked for: those that wait for a node are what its autoscaler goes by.
-            fleet.set_slots(spec_of(name.as_ref()).map(|spec| {
+            fleet.set_pool(spec.map(|(name, facts, spec)| {
                 let present = Present::of(spec, nodes.all().map(|(_, node)| node)).slots;
-                spec.max_slots.map_or(present, |most| most.max(present))
+                let prior = facts.kept.node_wait.unwrap_or(spec.lead_time.get());
+                let wait = self.node_waits.entry(name.clone()).or_insert_with(|| LeadTime::new(prior));
+                wait.set_prior(prior);
+                PoolSize {
+                    present,
+                    most: spec.max_slots.map_or(present, |most| most.max(present)),
+                    node_wait: wait.estimate().p90,
+                }
             }));
+        }
+    }
+
+    /// Takes in how long pods waited for nodes that were made for them.
+    pub(super) fn learn_node_waits(&mut self) {
+        for entry in self.entries.values() {
+            let waits = entry.gathered().node_waits.iter();
+            let Some(learned) = entry.intent.pool.as_ref().and_then(|pool| self.node_waits.get_mut(pool))
+            else {
+                continue;
+            };
+            waits.for_each(|wait| learned.ingest(*wait));
         }
     }
 
@@ -83,7 +104,10 @@ impl Cluster {
                 },
                 Err(text) => Err(unreadable(text)),
             };
-            let status = status(read, fleet, facts.generation, before(&key), now);
+            let mut status = status(read, fleet, facts.generation, before(&key), now);
+            let measured = self.node_waits.get(name).map(LeadTime::estimate).filter(|wait| wait.starts > 0);
+            let wait = measured.map(|wait| wait.p90).or(facts.kept.node_wait);
+            status.lead_time_seconds = wait.map(|wait| rounded(wait.as_secs_f64()));
             (key, Status::Pool(status))
         };
         pools.all().map(status).collect()

@@ -13,8 +13,8 @@ use super::entry::{Intent, PolicyKey, PolicyKind};
 use super::way::{AutoscalerKind, Conflict, Way};
 use super::{Idle, Missing, Part, Unreadable};
 use crate::crds::{
-    ConditionReason, DecisionStatus, DemandStatus, FloorStatus, ForecastStatus, GpuPoolStatus, ReplicaStatus,
-    ServingPolicyStatus, SloStatus, TrainingPolicyStatus, Via, set_condition, status_time,
+    ConditionReason, DecisionStatus, DemandSource, DemandStatus, FloorStatus, ForecastStatus, GpuPoolStatus,
+    ReplicaStatus, ServingPolicyStatus, SloStatus, TrainingPolicyStatus, Via, set_condition, status_time,
 };
 
 /// Quantile of the forecast that a status shows.
@@ -78,15 +78,18 @@ impl Status {
     }
 }
 
-/// The status of a policy that has a workload. `attained`: share of requests of the last hour that were in time.
+/// What is known of a workload beside its mind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Besides {
+    /// Share of requests of the last hour that were in time.
+    pub attained: Option<f64>,
+    /// Who told its demand.
+    pub source: Option<DemandSource>,
+}
+
+/// The status of a policy that has a workload.
 #[must_use]
-pub fn of_part(
-    part: &Part,
-    brain: &Brain,
-    attained: Option<f64>,
-    before: &[Condition],
-    now: Timestamp,
-) -> Status {
+pub fn of_part(part: &Part, brain: &Brain, besides: Besides, before: &[Condition], now: Timestamp) -> Status {
     let mut conditions = before.to_vec();
     let mut set = |reason: ConditionReason, holds: Option<bool>, text: &str| {
         set_condition(&mut conditions, reason, holds, text, Some(part.intent.generation), now);
@@ -115,12 +118,12 @@ pub fn of_part(
             size_before: part.size_before,
             via: part.way.as_ref().and_then(|way| way.as_ref().ok()).map(|way| via(way).as_str().to_owned()),
             replicas: part.missing.is_none().then_some(replicas),
-            demand: demand(brain, now),
+            demand: demand(brain, besides.source, now),
             capacity_per_replica: brain.capacity().map(|capacity| rounded(capacity.mid)),
             lead_time_seconds: brain.lead().map(|lead| rounded(lead.p90.as_secs_f64())),
             forecast: forecast(brain, now),
-            slo: Some(SloStatus { attained: attained.map(rounded), target: policy.slo.target.get() }),
-            bottleneck: None,
+            slo: Some(SloStatus { attained: besides.attained.map(rounded), target: policy.slo.target.get() }),
+            bottleneck: brain.bottleneck().map(|found| found.as_str().to_owned()),
             last_decision,
             floor: part.raise.as_ref().map(|(kind, name, raise)| FloorStatus {
                 kind: kind.kind().to_owned(),
@@ -135,7 +138,7 @@ pub fn of_part(
             size_before: part.size_before,
             workers: part.missing.is_none().then_some(replicas),
             steps_per_second: part.told.progress.and_then(|p| p.steps_per_second).map(rounded),
-            resize_seconds: None,
+            resize_seconds: brain.resize_time().map(|took| rounded(took.as_secs_f64())),
             resize: part.resize.clone(),
             last_decision,
             conditions,
@@ -335,7 +338,7 @@ fn ready(part: &Part, brain: &Brain, now: Timestamp) -> Said {
     (Why::AsPlanned, true, have)
 }
 
-fn demand(brain: &Brain, now: Timestamp) -> Option<DemandStatus> {
+fn demand(brain: &Brain, source: Option<DemandSource>, now: Timestamp) -> Option<DemandStatus> {
     let reading = brain.observed(now)?.demand?;
     let signal = Signal::RequestsPerSecond;
     Some(DemandStatus {
@@ -343,7 +346,7 @@ fn demand(brain: &Brain, now: Timestamp) -> Option<DemandStatus> {
         value: rounded(reading.value()),
         unit: signal.unit().symbol().to_owned(),
         age_seconds: rounded(reading.age().as_secs_f64()),
-        source: String::new(),
+        source,
     })
 }
 
@@ -360,7 +363,7 @@ fn forecast(brain: &Brain, now: Timestamp) -> Option<ForecastStatus> {
 }
 
 /// Three significant digits: more say nothing, and would make every status a new one.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }

@@ -1,6 +1,7 @@
 //! What is watched whatever the policies are: policies, pools, pods, nodes and the autoscalers of others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Node;
@@ -30,6 +31,8 @@ pub struct Kept {
     pub resize: Option<ResizeStatus>,
     /// The size that is published.
     pub told: Option<ToldSize>,
+    /// Time until a node that a pool grows by can run a pod, as measured.
+    pub node_wait: Option<Duration>,
 }
 
 /// What is kept of a policy.
@@ -104,7 +107,7 @@ impl Tables {
                 PolicyFacts::of(policy, |policy| {
                     let size_before = policy.status.as_ref().and_then(|status| status.size_before);
                     let told = policy.status.as_ref().and_then(ToldSize::of);
-                    (&policy.spec, Kept { size_before, resize: None, told })
+                    (&policy.spec, Kept { size_before, told, ..Kept::default() })
                 })
             });
             api.follow(&tables.training, |policy: &DeserializeGuard<TrainingPolicy>| {
@@ -112,7 +115,7 @@ impl Tables {
                     let kept = policy.status.as_ref().map(|status| Kept {
                         size_before: status.size_before,
                         resize: status.resize.clone(),
-                        told: None,
+                        ..Kept::default()
                     });
                     (&policy.spec, kept.unwrap_or_default())
                 })
@@ -133,8 +136,13 @@ impl Tables {
                 stop.clone(),
             ));
         }
-        let pools =
-            |pool: &DeserializeGuard<GpuPool>| PolicyFacts::of(pool, |pool| (&pool.spec, Kept::default()));
+        let pools = |pool: &DeserializeGuard<GpuPool>| {
+            PolicyFacts::of(pool, |pool| {
+                let seconds = pool.status.as_ref().and_then(|status| status.lead_time_seconds);
+                let node_wait = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                (&pool.spec, Kept { node_wait, ..Kept::default() })
+            })
+        };
         let pooled = follow(Api::all(client.clone()), (), None, tables.pools.clone(), pools, stop.clone());
         tokio::spawn(pooled);
         let nodes: Api<Node> = Api::all(client.clone());

@@ -38,10 +38,19 @@ pub struct DemandStatus {
     pub unit: String,
     /// How old that value was when the status was written, in seconds.
     pub age_seconds: f64,
-    /// Where it was read from.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 64))]
-    pub source: String,
+    /// Who told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<DemandSource>,
+}
+
+/// Who tells a workload's demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DemandSource {
+    /// The agents, from what the replicas show or send.
+    Agents,
+    /// The policy's query to Prometheus.
+    Prometheus,
 }
 
 /// Demand foretold, in the unit of the demand.

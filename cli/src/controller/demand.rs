@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_actuator::control::Readings;
+use tidegate_actuator::crds::DemandSource;
 use tidegate_core::{Signal, Timestamp, WorkloadId};
 
 /// Values of a workload that is gone are dropped after this.
@@ -37,11 +38,21 @@ struct Known {
 
 impl Known {
     fn latest(&self, signal: Signal) -> Option<Value> {
-        let told = self.told.get(&signal).copied();
+        let answered = self.answered.filter(|_| signal == Signal::RequestsPerSecond);
+        answered.filter(|answered| self.holds(*answered)).or(self.told.get(&signal).copied())
+    }
+
+    /// Whether an answer is not long past what the agents tell.
+    fn holds(&self, (_, at): Value) -> bool {
         let newest = self.told.values().map(|(_, at)| *at).max();
-        let holds = |(_, at): &Value| newest.is_none_or(|newest| newest.since(*at) <= ANSWER_HOLDS);
-        let answered = self.answered.filter(|_| signal == Signal::RequestsPerSecond).filter(holds);
-        answered.or(told)
+        newest.is_none_or(|newest| newest.since(at) <= ANSWER_HOLDS)
+    }
+
+    fn source(&self) -> Option<DemandSource> {
+        if self.answered.is_some_and(|answered| self.holds(answered)) {
+            return Some(DemandSource::Prometheus);
+        }
+        (!self.told.is_empty()).then_some(DemandSource::Agents)
     }
 }
 
@@ -60,6 +71,11 @@ impl Demand {
         if told.get(&signal).is_none_or(|(_, before)| *before <= at) {
             told.insert(signal, (value, at));
         }
+    }
+
+    /// Who tells a workload's demand at present.
+    pub(super) fn source(&self, id: &WorkloadId) -> Option<DemandSource> {
+        self.values().get(id)?.source()
     }
 
     /// Takes in what the pods have in flight at present.
@@ -148,7 +164,9 @@ mod tests {
         let mut all = Vec::new();
         demand.each(&id, |signal, value, at| all.push((signal, (value, at))));
         assert_eq!(sorted(all), sorted(known));
+        assert_eq!(demand.source(&id), Some(DemandSource::Prometheus));
         demand.put(&id, Signal::RequestsPerSecond, 6.0, at(300));
+        assert_eq!(demand.source(&id), Some(DemandSource::Agents));
         assert_eq!(demand.latest(&id, Signal::RequestsPerSecond), Some((6.0, at(300))));
         demand.tidy(at(800));
         assert_eq!(demand.latest(&id, Signal::RequestsPerSecond), Some((6.0, at(300))));

@@ -168,7 +168,8 @@ impl Hand {
             if row.is_stirred(part, round.at) || turns.has(place) {
                 let key = part.intent.key.clone();
                 let before = self.book.conditions(&key).map(<[_]>::to_vec).unwrap_or_default();
-                let status = status::of_part(part, brain, attained, &before, round.at);
+                let besides = status::Besides { attained, source: hub.demand.source(id) };
+                let status = status::of_part(part, brain, besides, &before, round.at);
                 statuses.push((key, status));
             }
         }

@@ -15,7 +15,7 @@ use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ProcessGroup, Sc
 use tidegate_agent::export::{Exporter, Registry};
 use tidegate_agent::logs::{LogHandle, LogSource};
 use tidegate_agent::otlp::Inbox;
-use tidegate_brain::{Brain, Fleet};
+use tidegate_brain::{Brain, Fleet, PoolSize};
 use tidegate_core::{Policy, Timestamp, WorkloadId};
 use tidegate_history::Store;
 use tokio::sync::{broadcast, watch};
@@ -103,7 +103,7 @@ impl Machine {
         let brains: Vec<_> =
             settings.workloads.iter().map(|setting| brain(setting, &store, started_at)).collect();
         let cards = brains.iter().map(|brain| (brain.id().clone(), Card::new(brain))).collect();
-        let fleet = Fleet::new(brains, settings.slots);
+        let fleet = Fleet::new(brains, settings.slots.map(PoolSize::fixed));
         let state = settings.data.join("state");
         let demo = settings.demo.as_ref().map(|demo| demo.run(&managed)).transpose()?;
         let control = Control::new(fleet, managed, Arc::clone(&collected) as _, settings.source, &state);

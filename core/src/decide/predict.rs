@@ -19,6 +19,7 @@ impl<'a> Deciding<'a> {
             None => self.provide_by_forecast(capacity),
         }
         self.provide_for_largest(capacity);
+        self.provide_for_nodes(capacity);
     }
 
     /// A size below what the load has already been is a bet on its future, which a short past gives no odds for.
@@ -76,6 +77,35 @@ impl<'a> Deciding<'a> {
         self.n = self.n.max(n);
     }
 
+    /// A node takes longer than a replica on one: what will not fit onto those that are there is asked for so much earlier.
+    fn provide_for_nodes(&mut self, capacity: Capacity) {
+        let Some(room) = self.inputs.room.filter(|room| room.most > room.present) else { return };
+        let window = self.lead_window() + room.node_wait;
+        let trusted = self.inputs.policy.forecast.enabled && self.distrusted_ratio().is_none();
+        let p = self.risk_quantile();
+        let forecast = self.inputs.forecast.filter(|_| trusted);
+        let Some(demand) = forecast.and_then(|forecast| forecast.max_quantile(self.now, window, p)) else {
+            return;
+        };
+        let n = capacity.replicas_for(demand);
+        if n > room.present && n > self.n {
+            let (wait_s, beyond) = (room.node_wait.as_secs_f64(), n - room.present);
+            let text = format!(
+                "{n} for {demand:.1} req/s within {:.0} s: for {beyond} the pool must grow, which takes {wait_s:.0} s",
+                window.as_secs_f64()
+            );
+            let values = [("replicas", f64::from(n)), ("demand_rps", demand), ("node_wait_s", wait_s)];
+            self.say(ReasonCode::NodeAhead, text, &values);
+            self.n = n;
+        }
+    }
+
+    /// What the forecast loses lately against the last value, where that is too much.
+    fn distrusted_ratio(&self) -> Option<f64> {
+        let score = self.inputs.forecast?.score?;
+        Some(score.pinball_ratio).filter(|ratio| *ratio > TRUST_RATIO_MAX)
+    }
+
     /// The forecast, unless it is off, missing or not to be trusted; says which.
     pub(super) fn usable_forecast(&mut self) -> Option<&'a Forecast> {
         if !self.inputs.policy.forecast.enabled {
@@ -86,8 +116,7 @@ impl<'a> Deciding<'a> {
             self.say(ReasonCode::NoForecast, "no model has enough history yet", &[]);
             return None;
         };
-        let ratio = forecast.score.map(|score| score.pinball_ratio);
-        if let Some(ratio) = ratio.filter(|ratio| *ratio > TRUST_RATIO_MAX) {
+        if let Some(ratio) = self.distrusted_ratio() {
             let text = format!("{} did {ratio:.2} × the loss of the last value lately", forecast.model);
             self.say(ReasonCode::ForecastNotTrusted, text, &[("pinball_ratio", ratio)]);
             return None;

@@ -139,11 +139,11 @@ impl Deciding<'_> {
 
     /// The pool cannot hold more than it has; what is held already is never cut here, that is for the pool's plan.
     fn keep_in_pool(&mut self) {
-        let Some(limit) = self.inputs.pool_limit else {
+        let Some(room) = self.inputs.room else {
             return;
         };
         let bounds = self.inputs.policy.replicas;
-        let limit = limit.max(self.current.min(self.n)).max(bounds.min);
+        let limit = room.most.max(self.current.min(self.n)).max(bounds.min);
         if self.n > limit {
             let text = format!("{} wanted; the pool has room for {limit} at present", self.n);
             self.say(

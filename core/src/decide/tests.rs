@@ -40,6 +40,14 @@ fn forecast(demand: f64, ratio: f64) -> Forecast {
     }
 }
 
+/// 25 req/s for so many minutes, then 62.
+fn rises_after(minutes: usize) -> Forecast {
+    let demand =
+        |minute: usize| Quantiles::new([if minute < minutes { 25.0 } else { 62.0 }; LEVELS.len()]).unwrap();
+    let steps: Vec<_> = (0..120).map(demand).collect();
+    Forecast { window_max: steps.clone(), steps, ..forecast(25.0, 0.8) }
+}
+
 fn inputs<'a>(
     policy: &'a ServingPolicy,
     observed: &'a Observed,
@@ -59,7 +67,7 @@ fn inputs<'a>(
             source: CapacitySource::Hint,
         }),
         lead: Lead { p50: Duration::from_secs(8), p90: Duration::from_secs(10), starts: 3 },
-        pool_limit: None,
+        room: None,
     }
 }
 
@@ -220,7 +228,10 @@ fn one_step_is_limited_and_the_pool_is_not_overdrawn() {
     assert_eq!(plan.replicas, 6);
     policy.scaling.step_up_max = None;
     let observed = seen(2, 90.0);
-    let short = Inputs { pool_limit: Some(5), ..inputs(&policy, &observed, None) };
+    let short = Inputs {
+        room: Some(Room { present: 5, most: 5, node_wait: Duration::ZERO }),
+        ..inputs(&policy, &observed, None)
+    };
     let (plan, _) = decide(&short, &State::default(), T0);
     assert_eq!(
         (plan.replicas, plan.unpooled),
@@ -228,6 +239,25 @@ fn one_step_is_limited_and_the_pool_is_not_overdrawn() {
         "the pool is told the whole need, else it never frees a slot"
     );
     assert!(plan.has(ReasonCode::PoolLimit));
+}
+
+#[test]
+fn what_does_not_fit_onto_the_nodes_that_are_there_is_asked_for_as_early_as_one_more_takes() {
+    let policy = policy();
+    let (observed, later) = (seen(3, 25.0), rises_after(4));
+    let room = |present, wait_s| {
+        let room = Room { present, most: 12, node_wait: Duration::from_secs(wait_s) };
+        let inputs = Inputs { room: Some(room), ..inputs(&policy, &observed, Some(&later)) };
+        decide(&inputs, &State::default(), T0).0
+    };
+    let plan = room(4, 300);
+    assert!(plan.replicas == 7 && plan.has(ReasonCode::NodeAhead), "{plan:?}");
+    let soon = room(4, 60);
+    assert!(soon.replicas == 3 && !soon.has(ReasonCode::NodeAhead), "the rise is further off: {soon:?}");
+    let fits = room(7, 300);
+    assert!(fits.replicas == 3 && !fits.has(ReasonCode::NodeAhead), "a replica takes seconds: {fits:?}");
+    let grown = room(12, 300);
+    assert!(grown.replicas == 3, "it cannot grow: {grown:?}");
 }
 
 #[test]

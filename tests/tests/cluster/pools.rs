@@ -1,11 +1,12 @@
 //! A pool of GPUs that its nodes have: replicas of several GPUs share it, its status says who holds it, and it grows as far as its node
 //! autoscaler may let it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tidegate_actuator::crds::{GpuPool, GpuPoolStatus, ServingPolicy};
 use tidegate_tests::servers::kubernetes::{ControlPlane, FakeNode, Kwok, Options};
@@ -43,7 +44,7 @@ async fn told(pools: &Api<GpuPool>, present: u32, serving: u32) -> GpuPoolStatus
 async fn replicas_of_several_gpus_share_what_the_nodes_have_and_may_get() {
     let control_plane = ControlPlane::start(&Options::default()).await;
     let nodes = [FakeNode::with_gpus("gpu-a", 8, H100), FakeNode::with_gpus("other", 8, "NVIDIA-A100")];
-    let _kwok = Kwok::start(&control_plane, &nodes, Duration::ZERO).await;
+    let mut kwok = Kwok::start(&control_plane, &nodes, Duration::ZERO).await;
     let client = control_plane.client();
     install(&client).await;
     let pools = Api::<GpuPool>::all(client.clone());
@@ -53,6 +54,10 @@ async fn replicas_of_several_gpus_share_what_the_nodes_have_and_may_get() {
     }));
     pools.create(&PostParams::default(), &pool).await.expect("the pool is right");
     deploy(&client, "chat", 1, json!({ "nvidia.com/gpu": "4" }), json!({})).await;
+    let on_h100 =
+        json!({ "spec": { "template": { "spec": { "nodeSelector": { "nvidia.com/gpu.product": H100 } } } } });
+    let deployments = Api::<Deployment>::default_namespaced(client.clone());
+    deployments.patch("chat", &PatchParams::default(), &Patch::Merge(on_h100)).await.expect("it is there");
     wait_for_ready(&client, "chat", 1).await;
     let controller = Controller::start(&control_plane.kubeconfig(), "one", &[]).await;
     let status = told(&pools, 8, 0).await;
@@ -85,4 +90,26 @@ async fn replicas_of_several_gpus_share_what_the_nodes_have_and_may_get() {
     pools.patch("h100", &PatchParams::default(), &grown).await.expect("it is there");
     sized(&client, 3).await;
     told(&pools, 8, 12).await;
+
+    // How long it waited for a node that was made for it is what the pool takes to grow.
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    waiting::until("a replica that waits for a node", SOON, async || {
+        let all = pods.list(&ListParams::default()).await.ok()?.items;
+        let waits = all.iter().find(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()))?;
+        let made = u64::try_from(waits.metadata.creation_timestamp.as_ref()?.0.as_second()).ok()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        // The API server's times are whole seconds: the node's is to be a later one.
+        (now > made + 1).then_some(())
+    })
+    .await;
+    assert_eq!(pools.get("h100").await.expect("it is there").status.and_then(|s| s.lead_time_seconds), None);
+    kwok.add(&[FakeNode::with_gpus("gpu-b", 4, H100)]).await;
+    wait_for_ready(&client, "chat", 3).await;
+    let waited = waiting::until("the wait for the node", SOON, async || {
+        pools.get("h100").await.ok()?.status?.lead_time_seconds
+    })
+    .await;
+    assert!((2.0..120.0).contains(&waited), "{waited} s");
+    let status = told(&pools, 12, 12).await;
+    assert_eq!(status.nodes, Some(2));
 }
