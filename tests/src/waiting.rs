@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidegate_core::Timestamp;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How often a condition is looked at.
@@ -28,6 +29,14 @@ pub async fn within<T>(limit: Duration, mut probe: impl AsyncFnMut() -> Option<T
         }
     };
     timeout(limit, polling).await.ok()
+}
+
+/// The present time, for whoever plays an agent or compares it with a server's.
+#[expect(clippy::disallowed_methods, reason = "tests play programs that have a clock")]
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(0))
 }
 
 #[cfg(test)]

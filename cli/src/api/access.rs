@@ -2,6 +2,7 @@
 
 mod origin;
 pub(crate) mod review;
+pub(crate) mod sight;
 pub(crate) mod tokens;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use self::review::{Asked, Reviewer, Verdict};
+use self::sight::Sight;
 use self::tokens::{Scope, Tokens};
 use super::Denied;
 use super::problem::Problem;
@@ -43,24 +45,38 @@ enum Need {
 }
 
 /// Lets a request pass or answers it.
-pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let need = api.guard.need(request.method(), request.uri().path());
-    let mut passed = api.guard.pass(need, &request);
+    let mut passed = api.guard.pass(need, &request).map(|()| Sight::WHOLE);
     if passed == Err(Denied::Invalid)
         && let Some((reviewer, token, asked)) = api.guard.question(need, &request)
     {
-        passed = match reviewer.review(&token, asked).await {
-            Verdict::Allowed => Ok(()),
-            Verdict::Refused => Err(Denied::Scope),
-            Verdict::Unknown => Err(Denied::Invalid),
-            Verdict::NoAnswer => {
+        let divisible = !asked.acts && sight::is_divisible(request.uri().path());
+        let mut sight = match reviewer.review(&token, asked).await {
+            Verdict::Allowed => Ok(Sight::REVIEWED),
+            other => Err(other),
+        };
+        if sight == Err(Verdict::Refused) && divisible {
+            sight = match api.ask(|backend| backend.namespaces()).await {
+                Ok(namespaces) => sight::of(&*reviewer, &token, namespaces).await,
+                Err(problem) => return problem.into_response(),
+            };
+        }
+        passed = match sight {
+            Ok(sight) => Ok(sight),
+            Err(Verdict::Refused | Verdict::Allowed) => Err(Denied::Scope),
+            Err(Verdict::Unknown) => Err(Denied::Invalid),
+            Err(Verdict::NoAnswer) => {
                 let text = "the API server could not be asked about the token";
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response();
             }
         };
     }
     match passed {
-        Ok(()) => next.run(request).await,
+        Ok(sight) => {
+            request.extensions_mut().insert(sight);
+            next.run(request).await
+        }
         Err(denied) => {
             api.backend.denied(denied);
             refuse(denied, need)
@@ -112,16 +128,17 @@ impl Guard {
 
     fn pass(&self, need: Need, request: &Request) -> Result<(), Denied> {
         let headers = request.headers();
-        if let Some(token) = bearer(headers) {
-            let scopes = self.tokens.scopes(token).ok_or(Denied::Invalid)?;
-            let scope = match need {
-                Need::Nothing => return Ok(()),
-                Need::Of(scope) | Need::Always(scope) => scope,
-            };
-            return if scopes.allow(scope) { Ok(()) } else { Err(Denied::Scope) };
-        }
-        if headers.contains_key(header::AUTHORIZATION) {
-            return Err(Denied::Invalid);
+        let scopes = bearer(headers).map(|token| self.tokens.scopes(token));
+        match (need, scopes) {
+            (Need::Nothing, Some(Some(_))) => return Ok(()),
+            (Need::Of(scope) | Need::Always(scope), Some(Some(scopes))) => {
+                return if scopes.allow(scope) { Ok(()) } else { Err(Denied::Scope) };
+            }
+            (Need::Of(_) | Need::Always(_), _) if headers.contains_key(header::AUTHORIZATION) => {
+                return Err(Denied::Invalid);
+            }
+            // Where nothing is needed, a token that is not known here is as good as none.
+            _ => {}
         }
         match need {
             Need::Always(_) => Err(Denied::Missing),

@@ -1,5 +1,6 @@
 //! What the API needs from the program behind it. Not how that comes by it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate_core::{Signal, Subject, Timestamp, WorkloadId};
@@ -28,6 +29,12 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Every workload, in the order of their ids.
     fn workloads(&self) -> Vec<Workload>;
+
+    /// Namespaces that have workloads.
+    fn namespaces(&self) -> BTreeSet<String> {
+        let namespace = |workload: Workload| Some(workload.id.split_once('/')?.0.to_owned());
+        self.workloads().into_iter().filter_map(namespace).collect()
+    }
 
     /// One workload with all that is known of it; `None` when there is none of this id.
     fn workload(&self, id: &WorkloadId) -> Option<WorkloadDetail>;

@@ -1,6 +1,6 @@
 //! What the controller's parts share, and what the API shows of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -176,14 +176,14 @@ impl Hub {
     }
 
     /// The policies that there are.
-    pub(super) fn policies(cluster: &Cluster) -> std::collections::BTreeSet<PolicyKey> {
+    pub(super) fn policies(cluster: &Cluster) -> BTreeSet<PolicyKey> {
         let key = |kind: PolicyKind, (namespace, name): (&str, &str)| PolicyKey {
             kind,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
         let tables = cluster.tables();
-        let mut all: std::collections::BTreeSet<_> =
+        let mut all: BTreeSet<_> =
             tables.serving.look().all().map(|(policy, _)| key(PolicyKind::Serving, policy)).collect();
         all.extend(tables.training.look().all().map(|(policy, _)| key(PolicyKind::Training, policy)));
         all.extend(tables.pools.look().all().map(|(pool, _)| key(PolicyKind::Pool, pool)));
@@ -264,6 +264,11 @@ impl Backend for Hub {
 
     fn workloads(&self) -> Vec<views::Workload> {
         lock(&self.cards).values().map(|card| card.view.clone()).collect()
+    }
+
+    fn namespaces(&self) -> BTreeSet<String> {
+        let namespace = |id: &WorkloadId| Some(id.as_str().split_once('/')?.0.to_owned());
+        lock(&self.cards).keys().filter_map(namespace).collect()
     }
 
     fn workload(&self, id: &WorkloadId) -> Option<views::WorkloadDetail> {

@@ -2,7 +2,7 @@
 //! authorisers: whoever may `get` the policies of a namespace may look at its workloads, whoever may `update` them may act.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -14,11 +14,14 @@ use sha2::{Digest, Sha256};
 use tidegate_actuator::crds::GROUP;
 use tidegate_core::Timestamp;
 
+use super::hub::lock;
 use crate::api::{Asked, Reviewer, Verdict};
 use crate::clock;
 
 /// An answer holds for so long: as long as the API server's own cache of tokens.
 const HOLDS_FOR: Duration = Duration::from_secs(10);
+/// Whose a token is holds for the questions of one look at several namespaces.
+const USER_HOLDS_FOR: Duration = Duration::from_secs(2);
 /// Answers kept; when there are more, all are asked again.
 const KEPT_MAX: usize = 10_000;
 /// A review that takes longer is none.
@@ -30,9 +33,11 @@ type Key = ([u8; 32], Asked);
 pub(super) struct ByApiServer {
     client: Client,
     kept: Mutex<HashMap<Key, (Verdict, Timestamp)>>,
+    users: Mutex<HashMap<[u8; 32], (User, Timestamp)>>,
 }
 
 /// Who a token belongs to.
+#[derive(Clone)]
 struct User {
     name: String,
     groups: Vec<String>,
@@ -42,23 +47,34 @@ struct User {
 
 impl ByApiServer {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, kept: Mutex::default() }
+        Self { client, kept: Mutex::default(), users: Mutex::default() }
     }
 
     fn known(&self, key: &Key, now: Timestamp) -> Option<Verdict> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(key).filter(|(_, at)| now.since(*at) < HOLDS_FOR).map(|(verdict, _)| *verdict)
+        lock(&self.kept).get(key).filter(|(_, at)| now.since(*at) < HOLDS_FOR).map(|(verdict, _)| *verdict)
     }
 
     fn keep(&self, key: Key, verdict: Verdict, now: Timestamp) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert(key, (verdict, now));
+        keep(&mut lock(&self.kept), key, (verdict, now));
     }
 
-    async fn user(&self, token: &str) -> kube::Result<Option<User>> {
+    /// Whose token it is.
+    async fn user(&self, token: &str, digest: [u8; 32]) -> kube::Result<Option<User>> {
+        let now = clock::now();
+        let known = |users: &HashMap<_, (User, Timestamp)>| {
+            users.get(&digest).filter(|(_, at)| now.since(*at) < USER_HOLDS_FOR).map(|(user, _)| user.clone())
+        };
+        if let Some(user) = known(&lock(&self.users)) {
+            return Ok(Some(user));
+        }
+        let found = self.review_token(token).await?;
+        if let Some(user) = &found {
+            keep(&mut lock(&self.users), digest, (user.clone(), now));
+        }
+        Ok(found)
+    }
+
+    async fn review_token(&self, token: &str) -> kube::Result<Option<User>> {
         let spec = TokenReviewSpec { token: token.to_owned(), audiences: None };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let review =
@@ -93,10 +109,18 @@ impl ByApiServer {
         allowed(&self.client, spec).await
     }
 
-    async fn ask(&self, token: &str, asked: &Asked) -> kube::Result<Verdict> {
-        let Some(user) = self.user(token).await? else { return Ok(Verdict::Unknown) };
+    async fn ask(&self, token: &str, (digest, asked): &Key) -> kube::Result<Verdict> {
+        let Some(user) = self.user(token, *digest).await? else { return Ok(Verdict::Unknown) };
         Ok(if self.may(user, asked).await? { Verdict::Allowed } else { Verdict::Refused })
     }
+}
+
+/// Keeps an answer; when there are too many, all are asked for again.
+fn keep<K: std::hash::Hash + Eq, V>(kept: &mut HashMap<K, V>, key: K, value: V) {
+    if kept.len() >= KEPT_MAX {
+        kept.clear();
+    }
+    kept.insert(key, value);
 }
 
 /// Whether the API server's authorisers allow it.
@@ -115,7 +139,7 @@ impl Reviewer for ByApiServer {
             if let Some(verdict) = self.known(&key, now) {
                 return verdict;
             }
-            match tokio::time::timeout(REVIEW_MAX, self.ask(token, &key.1)).await {
+            match tokio::time::timeout(REVIEW_MAX, self.ask(token, &key)).await {
                 Ok(Ok(verdict)) => {
                     self.keep(key, verdict, now);
                     verdict

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal as Kill;
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate_core::{Signal, Timestamp, WorkloadId};
+use tidegate_core::{Signal, WorkloadId};
 use tidegate_digest::v1::digests_client::DigestsClient;
 use tidegate_digest::{Part, Parts, v1};
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::{Program, binary, crypto, free_port, http, http_options};
 use crate::images::environment;
-use crate::waiting;
+use crate::waiting::{self, now};
 
 /// Its first line on standard output must be there by then, on a busy two-core machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -104,6 +104,27 @@ impl Controller {
     pub async fn get(&self, path: &str) -> Option<Value> {
         let answer = client(&self.url).get(format!("{}{path}", self.url)).send().await.ok()?;
         if answer.status().is_success() { answer.json().await.ok() } else { None }
+    }
+
+    /// Status and answer to `GET PATH` by whoever has this token; `null` where the answer is no JSON.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn ask(&self, path: &str, token: &str) -> (u16, Value) {
+        let question = client(&self.url).get(format!("{}{path}", self.url)).bearer_auth(token);
+        let answer = question.send().await.expect("it answers");
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// The stream of events, for whoever has this token.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn events(&self, token: &str) -> reqwest::Response {
+        let question = client(&self.url).get(format!("{}/api/v1/events", self.url)).bearer_auth(token);
+        let answer = question.send().await.expect("it answers");
+        assert!(answer.status().is_success(), "{answer:?}");
+        answer
     }
 
     /// The page of metrics.
@@ -247,12 +268,6 @@ async fn stream(
         }
         tokio::time::sleep(DIGEST_EVERY).await;
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test plays an agent, which has a clock")]
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(0))
 }
 
 fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {

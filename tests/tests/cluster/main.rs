@@ -2,6 +2,7 @@
 //!
 //! One program for all of it: linking several of them takes longer than running them. Elsewhere: pods that really run.
 
+mod access;
 mod admission;
 mod adoption;
 mod autoscaler;

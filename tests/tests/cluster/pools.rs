@@ -1,7 +1,7 @@
 //! A pool of GPUs that its nodes have: replicas of several GPUs share it, its status says who holds it, and it grows as far as its node
 //! autoscaler may let it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,6 +9,7 @@ use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tidegate_actuator::crds::{GpuPool, GpuPoolStatus, ServingPolicy};
+use tidegate_core::Timestamp;
 use tidegate_tests::servers::kubernetes::{ControlPlane, FakeNode, Kwok, Options};
 use tidegate_tests::servers::{Agent, Controller};
 use tidegate_tests::waiting;
@@ -96,10 +97,9 @@ async fn replicas_of_several_gpus_share_what_the_nodes_have_and_may_get() {
     waiting::until("a replica that waits for a node", SOON, async || {
         let all = pods.list(&ListParams::default()).await.ok()?.items;
         let waits = all.iter().find(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()))?;
-        let made = u64::try_from(waits.metadata.creation_timestamp.as_ref()?.0.as_second()).ok()?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        let made = Timestamp::from_secs(waits.metadata.creation_timestamp.as_ref()?.0.as_second());
         // The API server's times are whole seconds: the node's is to be a later one.
-        (now > made + 1).then_some(())
+        (waiting::now().since(made) >= Duration::from_secs(2)).then_some(())
     })
     .await;
     assert_eq!(pools.get("h100").await.expect("it is there").status.and_then(|s| s.lead_time_seconds), None);

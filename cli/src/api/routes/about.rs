@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use tidegate_core::{Scope, Subject};
 
 use super::workloads::read_series;
+use crate::api::access::sight::Sight;
 use crate::api::params::{self, Params};
 use crate::api::problem::Problem;
 use crate::api::router::{self, Api};
@@ -47,25 +48,43 @@ pub(in crate::api) async fn openapi(State(api): State<Arc<Api>>) -> Response {
 
 /// What this program is, where it listens, its pool, its rivals, its sinks of logs.
 #[utoipa::path(get, path = "/api/v1/about", tag = "about", responses((status = 200, body = About)))]
-pub(in crate::api) async fn about(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<About>, Problem> {
+pub(in crate::api) async fn about(
+    State(api): State<Arc<Api>>,
+    Extension(sight): Extension<Sight>,
+    uri: Uri,
+) -> Result<Json<About>, Problem> {
     Params::read(&uri, &[]).done()?;
-    api.ask(|backend| backend.about()).await.map(Json)
+    let mut about = api.ask(|backend| backend.about()).await?;
+    about.pool = about.pool.map(|pool| pool.seen_by(&sight));
+    about.rivals.retain(|rival| sight.sees(&rival.workload));
+    Ok(Json(about))
 }
 
 /// Who holds the slots of this machine's pool.
 #[utoipa::path(get, path = "/api/v1/pool", tag = "about",
     responses((status = 200, body = Pool), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn pool(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<Pool>, Problem> {
+pub(in crate::api) async fn pool(
+    State(api): State<Arc<Api>>,
+    Extension(sight): Extension<Sight>,
+    uri: Uri,
+) -> Result<Json<Pool>, Problem> {
     Params::read(&uri, &[]).done()?;
     let pool = api.ask(|backend| backend.about().pool).await?;
-    pool.map(Json).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no pool"))
+    pool.map(|pool| Json(pool.seen_by(&sight)))
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no pool"))
 }
 
 /// The last readings of this machine.
 #[utoipa::path(get, path = "/api/v1/node", tag = "node", responses((status = 200, body = NodeView)))]
-pub(in crate::api) async fn node(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<NodeView>, Problem> {
+pub(in crate::api) async fn node(
+    State(api): State<Arc<Api>>,
+    Extension(sight): Extension<Sight>,
+    uri: Uri,
+) -> Result<Json<NodeView>, Problem> {
     Params::read(&uri, &[]).done()?;
-    let readings = api.ask(|backend| backend.node()).await?;
+    let mut readings = api.ask(|backend| backend.node()).await?;
+    // A machine belongs to no namespace.
+    readings.retain(|_| sight.is_whole());
     Ok(Json(NodeView { readings }))
 }
 

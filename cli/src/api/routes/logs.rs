@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use axum::{Extension, Json};
 
+use crate::api::access::sight::Sight;
 use crate::api::backend::LogFilter;
 use crate::api::params::{self, Params};
 use crate::api::problem::Problem;
@@ -29,7 +30,11 @@ const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
         ("limit" = Option<u32>, Query, description = "At most this many, 1 to 2000; 200 when absent"),
     ),
     responses((status = 200, body = Logs), (status = 400, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<Logs>, Problem> {
+pub(in crate::api) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(sight): Extension<Sight>,
+    uri: Uri,
+) -> Result<Json<Logs>, Problem> {
     let mut params = Params::read(&uri, &["workload", "class", "level", "q", "limit"]);
     let filter = LogFilter {
         workload: params.get("workload", params::workload),
@@ -39,7 +44,8 @@ pub(in crate::api) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Resul
         limit: params.get("limit", params::count(LINES_MAX)).unwrap_or(LINES),
     };
     params.done()?;
-    let logs = api.ask(move |backend| backend.logs(&filter)).await??;
+    let mut logs = api.ask(move |backend| backend.logs(&filter)).await??;
+    logs.retain(|line| line.workload.as_deref().map_or(sight.is_whole(), |workload| sight.sees(workload)));
     Ok(Json(Logs { logs }))
 }
 

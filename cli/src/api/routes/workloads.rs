@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use percent_encoding::percent_decode_str;
 use tidegate_core::{Scope, Signal, Subject, WorkloadId};
 
+use crate::api::access::sight::Sight;
 use crate::api::backend::SeriesQuery;
 use crate::api::params::{self, Params};
 use crate::api::problem::Problem;
@@ -23,28 +24,39 @@ const DECISIONS_MAX: usize = 1000;
 /// Range of a series when nobody says which.
 pub(super) const SERIES_SPAN: Duration = Duration::from_secs(3600);
 
-/// Every workload as it stands.
+/// Every workload that the caller may look at, as it stands.
 #[utoipa::path(get, path = "/api/v1/workloads", tag = "workloads", responses((status = 200, body = Workloads)))]
-pub(in crate::api) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<Workloads>, Problem> {
+pub(in crate::api) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(sight): Extension<Sight>,
+    uri: Uri,
+) -> Result<Json<Workloads>, Problem> {
     Params::read(&uri, &[]).done()?;
-    let workloads = api.ask(|backend| backend.workloads()).await?;
+    let mut workloads = api.ask(|backend| backend.workloads()).await?;
+    workloads.retain(|workload| sight.sees(&workload.id));
     Ok(Json(Workloads { workloads }))
 }
 
-/// What each workload did over a range of time.
+/// What each workload that the caller may look at did over a range of time.
 #[utoipa::path(get, path = "/api/v1/summary", tag = "workloads",
     params(
         ("from" = Option<String>, Query, description = "Start; a day of load before `to` when absent", format = DateTime),
         ("to" = Option<String>, Query, description = "End; now when absent", format = DateTime),
     ),
     responses((status = 200, body = Summary), (status = 400, body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn summary(State(api): State<Arc<Api>>, uri: Uri) -> Result<Json<Summary>, Problem> {
+pub(in crate::api) async fn summary(
+    State(api): State<Arc<Api>>,
+    Extension(sight): Extension<Sight>,
+    uri: Uri,
+) -> Result<Json<Summary>, Problem> {
     let (now, day_s) = api.ask(|backend| (backend.now(), backend.about().day_s)).await?;
     let day = Duration::try_from_secs_f64(day_s).unwrap_or(Duration::from_secs(86_400));
     let mut params = Params::read(&uri, &["from", "to"]);
     let (from, to) = params::range(&mut params, now, day);
     params.done()?;
-    Ok(Json(api.ask(move |backend| backend.summary(from, to)).await??))
+    let mut summary = api.ask(move |backend| backend.summary(from, to)).await??;
+    summary.workloads.retain(|one| sight.sees(&one.workload));
+    Ok(Json(summary))
 }
 
 /// What is asked of a workload.

@@ -20,12 +20,17 @@ use crate::api::{Backend, Denied, LogFilter, Refusal, SeriesQuery};
 pub(super) const SERVE: &str = "local/process/digits-serve";
 pub(super) const TRAIN: &str = "local/process/digits-train";
 
+/// One of another namespace, where there is one.
+pub(super) const ELSEWHERE: &str = "ml/deployment/chat";
+
 /// Length of a made-up day, in seconds.
 const DAY_S: f64 = 600.0;
 
 pub(super) struct Fake {
     pub(super) demo: bool,
     pub(super) empty: bool,
+    /// Whether there is a workload of another namespace.
+    pub(super) elsewhere: bool,
     pub(super) started: Timestamp,
     pub(super) running: Mutex<Vec<RunningFault>>,
     pub(super) news: broadcast::Sender<Event>,
@@ -39,6 +44,7 @@ impl Fake {
         let mut fake = Self {
             demo,
             empty: false,
+            elsewhere: false,
             started: Timestamp::EPOCH,
             running: Mutex::default(),
             news: broadcast::channel(256).0,
@@ -289,7 +295,9 @@ impl Backend for Fake {
 
     fn workloads(&self) -> Vec<Workload> {
         let now = self.now();
-        if self.empty { Vec::new() } else { vec![self.workload_at(SERVE, now), self.workload_at(TRAIN, now)] }
+        let ids = if self.empty { &[][..] } else { &[SERVE, TRAIN] };
+        let elsewhere = self.elsewhere.then_some(&ELSEWHERE);
+        ids.iter().chain(elsewhere).map(|id| self.workload_at(id, now)).collect()
     }
 
     fn workload(&self, id: &WorkloadId) -> Option<WorkloadDetail> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::fake::{Fake, SERVE};
+use super::fake::{ELSEWHERE, Fake, SERVE};
 use super::{Service, addr_of, client, serve};
 use crate::api::listen::ListenError;
 use crate::api::{Asked, Denied, Listen, Reviewer, TlsFiles, Verdict};
@@ -232,7 +232,7 @@ async fn one_connection_too_many_is_closed_and_the_others_go_on() {
     tokio::time::timeout(Duration::from_secs(5), served).await.unwrap();
 }
 
-/// Knows one token, which may look everywhere and act in `ml` alone.
+/// Knows a token that may look everywhere and act in `ml` alone, one that may look into `ml` alone, and one that may do nothing.
 struct OneUser;
 
 impl Reviewer for OneUser {
@@ -240,6 +240,8 @@ impl Reviewer for OneUser {
         let verdict = match token {
             "of-the-cluster" if !asked.acts || asked.namespace.as_deref() == Some("ml") => Verdict::Allowed,
             "of-the-cluster" => Verdict::Refused,
+            "of-a-namespace" if !asked.acts && asked.namespace.as_deref() == Some("ml") => Verdict::Allowed,
+            "of-a-namespace" | "of-no-namespace" => Verdict::Refused,
             "nobody-answers" => Verdict::NoAnswer,
             _ => Verdict::Unknown,
         };
@@ -263,4 +265,42 @@ async fn tokens_that_are_not_in_the_file_are_reviewed() {
     assert_eq!(get("nobody-answers").await.unwrap().status(), 503);
     let act = client().post(format!("{url}{ALERT}")).bearer_auth("of-the-cluster").json(&alert());
     assert_eq!(act.send().await.unwrap().status(), 403, "it may not act in all namespaces");
+}
+
+#[tokio::test]
+async fn who_may_look_into_one_namespace_sees_its_workloads_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = Listen {
+        reviewer: Some(Arc::new(OneUser)),
+        metrics_open: false,
+        ..Listen::loopback(([127, 0, 0, 1], 0).into(), dir.path().join("tokens"))
+    };
+    let bound = listen.bind().unwrap();
+    let url = bound.url();
+    let mut fake = Fake::new(false);
+    fake.elsewhere = true;
+    let _stop = serve(bound, Arc::new(fake));
+    let get = async |path: &str, token: &str| {
+        let answer = client().get(format!("{url}{path}")).bearer_auth(token).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default())
+    };
+    let ids = |answer: &Value| -> Vec<String> {
+        let all = answer["workloads"].as_array().unwrap();
+        all.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let (status, all) = get("/api/v1/workloads", "of-the-cluster").await;
+    assert_eq!((status, ids(&all).len()), (200, 3));
+    let (status, some) = get("/api/v1/workloads", "of-a-namespace").await;
+    assert_eq!((status, ids(&some)), (200, vec![ELSEWHERE.to_owned()]));
+    let (_, summary) = get("/api/v1/summary", "of-a-namespace").await;
+    assert_eq!(summary["workloads"], json!([]), "it has none of that namespace");
+    let (_, pool) = get("/api/v1/pool", "of-a-namespace").await;
+    assert_eq!((&pool["held"], &pool["notes"]), (&json!([]), &json!([])));
+    assert_eq!(get("/api/v1/node", "of-a-namespace").await.1["readings"], json!([]));
+    assert_eq!(get("/api/v1/logs", "of-a-namespace").await.1["logs"], json!([]));
+    for path in ["/metrics", "/api/v1/node/series?signal=load1", &format!("/api/v1/workloads/{SERVE}")] {
+        assert_eq!(get(path, "of-a-namespace").await.0, 403, "{path}");
+    }
+    assert_eq!(get("/api/v1/workloads", "of-no-namespace").await.0, 403);
+    assert_eq!(get("/api/v1/workloads", "of-somebody-else").await.0, 401);
 }

@@ -4,6 +4,8 @@ use serde::Serialize;
 use tidegate_core::Timestamp;
 use utoipa::ToSchema;
 
+use crate::api::access::sight::Sight;
+
 /// What this program is and does.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct About {
@@ -90,6 +92,17 @@ pub(crate) struct Pool {
     pub(crate) free: u32,
     /// Who was cut and why, in words.
     pub(crate) notes: Vec<String>,
+}
+
+impl Pool {
+    /// As it is to be shown: who else holds slots is nobody's business, how many are free is everybody's.
+    pub(crate) fn seen_by(mut self, sight: &Sight) -> Self {
+        if !sight.is_whole() {
+            self.held.retain(|holder| sight.sees(&holder.workload));
+            self.notes.clear();
+        }
+        self
+    }
 }
 
 /// Slots of one workload.

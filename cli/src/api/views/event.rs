@@ -23,6 +23,18 @@ pub(crate) enum Event {
     Condition(Box<ConditionChange>),
 }
 
+impl Event {
+    /// Of which workload; `None`: of none that is known.
+    pub(crate) fn workload(&self) -> Option<&str> {
+        match self {
+            Self::Workload(workload) => Some(&workload.id),
+            Self::Decision { workload, .. } => Some(workload),
+            Self::LogClass(line) => line.workload.as_deref(),
+            Self::Condition(change) => Some(&change.workload),
+        }
+    }
+}
+
 /// A condition begins or ends.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ConditionChange {
