@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_core::{Across, Signal, Timestamp, WorkloadId};
+use tidegate_core::{Across, Signal, Spread, Timestamp, WorkloadId};
 
-use crate::parts::Parts;
+use crate::parts::{Part, Parts};
 
 /// A node that has told nothing for this long is left out: three digests and some.
 const FRESH_FOR: Duration = Duration::from_secs(8);
@@ -68,26 +68,17 @@ impl Board {
     /// by this program's clock.
     #[must_use]
     pub fn together(&self, now: Timestamp) -> BTreeMap<WorkloadId, BTreeMap<Signal, (f64, Timestamp)>> {
-        let mut sums: BTreeMap<WorkloadId, BTreeMap<Signal, Sum>> = BTreeMap::new();
+        let mut workloads: BTreeMap<WorkloadId, Together> = BTreeMap::new();
         let fresh = self.nodes.values().filter(|node| now.since(node.report.received) <= FRESH_FOR);
         for node in fresh {
             for (id, part) in &node.parts.workloads {
-                let known = sums.entry(id.clone()).or_default();
-                for (signal, (value, age)) in &part.readings {
-                    let at = node.report.received.before(*age);
-                    let weight = f64::from(part.answered.max(1));
-                    known.entry(*signal).and_modify(|sum| sum.add(*value, weight, at)).or_insert(Sum {
-                        added: *value,
-                        weighted: value * weight,
-                        weights: weight,
-                        worst: *value,
-                        at,
-                    });
+                match workloads.get_mut(id) {
+                    Some(together) => together.add(part, node.report.received),
+                    None => workloads.entry(id.clone()).or_default().add(part, node.report.received),
                 }
             }
         }
-        let value = |(signal, sum): (Signal, Sum)| (signal, (sum.value(signal.across()), sum.at));
-        sums.into_iter().map(|(id, sums)| (id, sums.into_iter().map(value).collect())).collect()
+        workloads.into_iter().map(|(id, together)| (id, together.values())).collect()
     }
 }
 
@@ -107,6 +98,58 @@ impl Board {
     }
 }
 
+/// What several nodes say of one workload.
+#[derive(Debug, Default)]
+struct Together {
+    sums: BTreeMap<Signal, Sum>,
+    spreads: BTreeMap<Signal, (Spread, Timestamp)>,
+}
+
+impl Together {
+    fn add(&mut self, part: &Part, received: Timestamp) {
+        let mut by_spread: Vec<Signal> = Vec::new();
+        for (key, (spread, age)) in &part.spreads {
+            let at = received.before(*age);
+            by_spread
+                .extend(spread.told(*key).into_iter().filter_map(|(signal, value)| value.map(|_| signal)));
+            self.spreads
+                .entry(*key)
+                .and_modify(|(all, oldest)| {
+                    *all = all.merged(spread);
+                    *oldest = (*oldest).min(at);
+                })
+                .or_insert_with(|| (spread.clone(), at));
+        }
+        let weight = f64::from(part.answered.max(1));
+        for (signal, (value, age)) in part.readings.iter().filter(|(signal, _)| !by_spread.contains(signal)) {
+            let one = Sum::of(*value, weight, received.before(*age));
+            self.sums.entry(*signal).and_modify(|sum| sum.add(one)).or_insert(one);
+        }
+    }
+
+    /// Each signal with the time that its oldest part is of. Where some nodes tell a quantile without its distribution, the worse stands.
+    fn values(self) -> BTreeMap<Signal, (f64, Timestamp)> {
+        let mut told: BTreeMap<Signal, (f64, Timestamp)> = BTreeMap::new();
+        for (key, (spread, at)) in self.spreads {
+            for (signal, value) in spread.told(key) {
+                // Of two distributions that tell a signal, the first does, as on each node.
+                if let Some(value) = value {
+                    told.entry(signal).or_insert((value, at));
+                }
+            }
+        }
+        for (signal, sum) in self.sums {
+            let (value, at) = (sum.value(signal.across()), sum.at);
+            let known = told.entry(signal).or_insert((value, at));
+            if signal.across() == Across::Worst {
+                known.0 = known.0.max(value);
+            }
+            known.1 = known.1.min(at);
+        }
+        told
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Sum {
     added: f64,
@@ -117,12 +160,16 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, value: f64, weight: f64, at: Timestamp) {
-        self.added += value;
-        self.weighted += value * weight;
-        self.weights += weight;
-        self.worst = self.worst.max(value);
-        self.at = self.at.min(at);
+    fn of(value: f64, weight: f64, at: Timestamp) -> Self {
+        Self { added: value, weighted: value * weight, weights: weight, worst: value, at }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.added += other.added;
+        self.weighted += other.weighted;
+        self.weights += other.weights;
+        self.worst = self.worst.max(other.worst);
+        self.at = self.at.min(other.at);
     }
 
     fn value(self, across: Across) -> f64 {
@@ -136,8 +183,9 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::policy::LATENCY;
+
     use super::*;
-    use crate::parts::Part;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_secs(1_800_000_000 + seconds)
@@ -150,7 +198,7 @@ mod tests {
     fn parts(node: &str, sequence: u64, when: Timestamp, answered: u32, values: &[(Signal, f64)]) -> Parts {
         let readings =
             values.iter().map(|(signal, value)| (*signal, (*value, Duration::from_secs(1)))).collect();
-        let part = Part { answered, targets: answered, readings, in_flight: BTreeMap::new() };
+        let part = Part { answered, targets: answered, readings, ..Part::default() };
         Parts { node: node.into(), sequence, at: when, workloads: BTreeMap::from([(id(), part)]) }
     }
 
@@ -166,6 +214,36 @@ mod tests {
         assert_eq!(of(rate), (15.0, at(-1)));
         assert_eq!(of(late).0, 0.9);
         assert_eq!(of(steps).0, 2.5);
+    }
+
+    /// The same, with a latency of `quick` events a second below 0.1 s and `slow` ones up to 1 s.
+    fn with_latency(mut parts: Parts, quick: f64, slow: f64) -> Parts {
+        let below = vec![(0.1, quick), (1.0, quick + slow)];
+        let spread = Spread::new(below, quick + slow, Some(0.05 * quick + 0.5 * slow));
+        let part = parts.workloads.get_mut(&id()).unwrap();
+        for (signal, value) in spread.told(LATENCY.key()) {
+            part.readings.extend(value.map(|value| (signal, (value, Duration::from_secs(1)))));
+        }
+        part.spreads.insert(LATENCY.key(), (spread, Duration::from_secs(2)));
+        parts
+    }
+
+    #[test]
+    fn quantiles_of_nodes_together_are_of_all_their_requests() {
+        let mut board = Board::default();
+        board.take(with_latency(parts("busy", 1, at(0), 1, &[]), 980.0, 0.0), at(0));
+        board.take(with_latency(parts("slow", 1, at(0), 1, &[]), 0.0, 20.0), at(0));
+        let together = |board: &Board| board.together(at(1)).remove(&id()).unwrap();
+        let all = together(&board);
+        let near = |signal, value: f64| assert!((all[&signal].0 - value).abs() < 1e-9, "{signal:?} {all:?}");
+        near(Signal::LatencyP50, 0.1 * 500.0 / 980.0);
+        near(Signal::LatencyP95, 0.1 * 950.0 / 980.0);
+        near(Signal::LatencyP99, 0.1 + 0.9 * 0.5);
+        near(Signal::LatencyMean, 0.059);
+        assert_eq!(all[&Signal::LatencyP95].1, at(-2));
+        // A node that tells only its quantile may be the worst of all.
+        board.take(parts("plain", 1, at(0), 1, &[(Signal::LatencyP95, 0.4)]), at(0));
+        assert_eq!(together(&board)[&Signal::LatencyP95].0, 0.4);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tidegate_core::{Scope, Signal, Timestamp, WorkloadId};
+use tidegate_core::{Scope, Signal, Spread, Timestamp, WorkloadId};
 
 use crate::parts::{Part, Parts};
 use crate::v1;
@@ -14,6 +14,10 @@ pub const WORKLOADS_MAX: usize = 2_000;
 pub const READINGS_MAX: usize = 128;
 /// Pods of one workload on one node; a kubelet runs a few hundred at most.
 pub const PODS_MAX: usize = 512;
+/// Distributions of one workload; the catalogue has nine that runtimes tell.
+pub const SKETCHES_MAX: usize = 32;
+/// Bounds of one distribution; histograms that people define have some tens.
+pub const BOUNDS_MAX: usize = 512;
 /// Longest accepted name of a node or a pod: that of a DNS subdomain.
 const NAME_MAX: usize = 253;
 /// A reading that was older than this when the digest was made says nothing of the present.
@@ -70,7 +74,8 @@ pub fn checked(digest: &v1::Digest) -> (Option<Parts>, BTreeSet<Flaw>) {
         };
         let answered = told.answered.min(told.targets);
         let (readings, in_flight) = (readings(told, &mut flaws), pods(told, &mut flaws));
-        workloads.insert(id, Part { answered, targets: told.targets, readings, in_flight });
+        let spreads = spreads(told, &mut flaws);
+        workloads.insert(id, Part { answered, targets: told.targets, readings, spreads, in_flight });
     }
     let at = Timestamp::from_millis(digest.at_ms);
     (Some(Parts { node: digest.node.clone(), sequence: digest.sequence, at, workloads }), flaws)
@@ -95,6 +100,41 @@ fn readings(told: &v1::Workload, flaws: &mut BTreeSet<Flaw>) -> BTreeMap<Signal,
         }
     }
     readings
+}
+
+fn spreads(told: &v1::Workload, flaws: &mut BTreeSet<Flaw>) -> BTreeMap<Signal, (Spread, Duration)> {
+    if told.sketches.len() > SKETCHES_MAX {
+        flaws.insert(Flaw::TooMany);
+    }
+    let mut spreads = BTreeMap::new();
+    for sketch in told.sketches.iter().take(SKETCHES_MAX) {
+        let signal = Signal::from_name(&sketch.signal).filter(|signal| signal.scope() == Scope::Workload);
+        let age = Duration::from_millis(u64::from(sketch.age_ms));
+        match (signal, spread(sketch)) {
+            (None, _) => drop(flaws.insert(Flaw::Signal)),
+            (Some(_), None) => drop(flaws.insert(Flaw::Value)),
+            (Some(_), Some(_)) if age > AGE_MAX => drop(flaws.insert(Flaw::Old)),
+            (Some(signal), Some(spread)) => drop(spreads.insert(signal, (spread, age))),
+        }
+    }
+    spreads
+}
+
+/// The distribution; `None` where its numbers are no cumulative counts.
+fn spread(sketch: &v1::Sketch) -> Option<Spread> {
+    let count = |value: &f64| value.is_finite() && *value >= 0.0;
+    let rising = |values: &[f64]| values.windows(2).all(|pair| pair[0] <= pair[1]);
+    let (bounds, below) = (&sketch.bounds, &sketch.below);
+    let sound = bounds.len() == below.len()
+        && bounds.len() <= BOUNDS_MAX
+        && bounds.iter().all(|bound| bound.is_finite())
+        && rising(bounds)
+        && below.iter().all(count)
+        && rising(below)
+        && count(&sketch.rate)
+        && sketch.sum.as_ref().is_none_or(count);
+    let pairs = || bounds.iter().copied().zip(below.iter().copied()).collect();
+    sound.then(|| Spread::new(pairs(), sketch.rate, sketch.sum))
 }
 
 fn pods(told: &v1::Workload, flaws: &mut BTreeSet<Flaw>) -> BTreeMap<String, f64> {
@@ -122,11 +162,29 @@ mod tests {
         v1::Reading { signal: signal.into(), value, age_ms: 500 }
     }
 
+    fn sketch(bounds: &[f64], below: &[f64]) -> v1::Sketch {
+        v1::Sketch {
+            signal: "latency_p95_seconds".into(),
+            bounds: bounds.to_vec(),
+            below: below.to_vec(),
+            rate: 5.0,
+            sum: Some(2.0),
+            age_ms: 500,
+        }
+    }
+
     fn digest(readings: Vec<v1::Reading>) -> v1::Digest {
         let pod = |name: &str, in_flight| v1::Pod { name: name.into(), in_flight };
         let pods = vec![pod("chat-a", 3.0), pod("chat-b", 0.0)];
         let id = "ml/deployment/chat".into();
-        let workload = v1::Workload { id, answered: 2, targets: 2, readings, pods };
+        let workload = v1::Workload {
+            id,
+            answered: 2,
+            targets: 2,
+            readings,
+            pods,
+            sketches: vec![sketch(&[0.1, 1.0], &[3.0, 4.0])],
+        };
         v1::Digest { node: "node-a".into(), sequence: 7, at_ms: 1_800_000_000_000, workloads: vec![workload] }
     }
 
@@ -149,6 +207,37 @@ mod tests {
         assert_eq!(part.in_flight, BTreeMap::from([("chat-a".to_owned(), 3.0), ("chat-b".to_owned(), 0.0)]));
         let sent = v1::Digest::from(&parts);
         assert_eq!(checked(&sent), (Some(parts), BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_distribution_whose_numbers_are_no_counts_is_left_out() {
+        let wrong = [
+            sketch(&[0.1, 1.0], &[3.0]),
+            sketch(&[1.0, 0.1], &[3.0, 4.0]),
+            sketch(&[0.1, 1.0], &[4.0, 3.0]),
+            sketch(&[0.1, f64::INFINITY], &[3.0, 4.0]),
+            sketch(&[0.1], &[f64::NAN]),
+            sketch(&[0.1], &[-1.0]),
+            sketch(&vec![1.0; BOUNDS_MAX + 1], &vec![1.0; BOUNDS_MAX + 1]),
+            v1::Sketch { rate: f64::INFINITY, ..sketch(&[0.1], &[1.0]) },
+            v1::Sketch { sum: Some(f64::NAN), ..sketch(&[0.1], &[1.0]) },
+        ];
+        for one in wrong {
+            let mut told = digest(Vec::new());
+            told.workloads[0].sketches = vec![one.clone()];
+            let (parts, flaws) = checked(&told);
+            assert!(parts.unwrap().workloads.values().all(|part| part.spreads.is_empty()), "{one:?}");
+            assert_eq!(flaws, BTreeSet::from([Flaw::Value]), "{one:?}");
+        }
+        let mut told = digest(Vec::new());
+        told.workloads[0].sketches = vec![
+            v1::Sketch { age_ms: 90_000, ..sketch(&[0.1], &[1.0]) },
+            v1::Sketch { signal: "load1".into(), ..sketch(&[0.1], &[1.0]) },
+        ];
+        told.workloads[0].sketches.extend((0..SKETCHES_MAX).map(|_| sketch(&[0.1], &[1.0])));
+        let (parts, flaws) = checked(&told);
+        assert_eq!(parts.unwrap().workloads.values().next().unwrap().spreads.len(), 1);
+        assert_eq!(flaws, BTreeSet::from([Flaw::Old, Flaw::Signal, Flaw::TooMany]));
     }
 
     #[test]
@@ -190,12 +279,16 @@ mod tests {
             let workloads = ids.iter().map(|id| v1::Workload {
                 id: id.clone(), answered: 9, targets: 3, pods: Vec::new(),
                 readings: readings.clone(),
+                sketches: names.iter().map(|name| v1::Sketch {
+                    signal: name.clone(), rate: value, ..sketch(&[value.abs()], &[value])
+                }).collect(),
             });
             let told = v1::Digest { node: "n".into(), sequence: 0, at_ms, workloads: workloads.collect() };
             let (parts, _) = checked(&told);
             for part in parts.unwrap().workloads.values() {
                 prop_assert!(part.answered <= part.targets);
                 prop_assert!(part.readings.values().all(|(value, _)| value.is_finite()));
+                prop_assert!(part.spreads.values().all(|(spread, _)| spread.quantile(0.5).is_none_or(f64::is_finite)));
             }
         }
     }

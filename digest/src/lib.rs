@@ -8,5 +8,5 @@ mod parts;
 pub mod v1;
 
 pub use board::{Board, NodeReport};
-pub use check::{Flaw, PODS_MAX, READINGS_MAX, WORKLOADS_MAX, checked};
+pub use check::{BOUNDS_MAX, Flaw, PODS_MAX, READINGS_MAX, SKETCHES_MAX, WORKLOADS_MAX, checked};
 pub use parts::{Part, Parts};

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use tidegate_core::{Label, Sample, Signal, Subject, Timestamp};
+use tidegate_core::{Label, Sample, Signal, Spread, Subject, Timestamp, WorkloadId};
 
-use super::reading::{Coverage, Names, SourceName};
+use super::reading::{Coverage, Names, SourceName, Spreads};
 
 /// Most values kept per source; more are dropped. A node with 200 workloads stays far below this, and a cluster with 5,000 below.
 pub const VALUES_MAX: usize = 100_000;
@@ -52,6 +52,8 @@ type Values = HashMap<Subject, HashMap<Signal, Latest>>;
 struct Told {
     values: Values,
     names: Names,
+    /// Distributions, and when they were read.
+    spreads: Option<(Timestamp, Spreads)>,
 }
 
 /// The latest value of every signal. Shared; short locks only.
@@ -82,7 +84,32 @@ impl LatestValues {
     ) {
         let values = values_of(samples, coverage);
         let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
-        givers.insert(giver, Told { values, names });
+        givers.insert(giver, Told { values, names, spreads: None });
+    }
+
+    /// The distributions behind what `giver` told last.
+    pub fn put_spreads(&self, giver: Giver, at: Timestamp, spreads: Spreads) {
+        let mut givers = self.givers.write().unwrap_or_else(PoisonError::into_inner);
+        givers.entry(giver).or_default().spreads =
+            Some((at, spreads)).filter(|(_, spreads)| !spreads.is_empty());
+    }
+
+    /// The distributions that are not older than `age_max` at `now`, each with the time that it is of, those of the
+    /// first giver first.
+    #[must_use]
+    pub fn spreads(&self, now: Timestamp, age_max: Duration) -> Vec<(WorkloadId, Signal, Timestamp, Spread)> {
+        let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<(WorkloadId, Signal, Timestamp, Spread)> = Vec::new();
+        for (at, spreads) in givers.values().filter_map(|told| told.spreads.as_ref()) {
+            if now.since(*at) <= age_max {
+                for (id, of_workload) in spreads {
+                    found.extend(
+                        of_workload.iter().map(|(key, spread)| (id.clone(), *key, *at, spread.clone())),
+                    );
+                }
+            }
+        }
+        found
     }
 
     /// Replaces what `giver` had told of the subjects of these samples; what it had told of others stays.
@@ -141,7 +168,7 @@ impl LatestValues {
         let givers = self.givers.read().unwrap_or_else(PoisonError::into_inner);
         let mut out = Vec::new();
         let mut earlier: Vec<&Values> = Vec::new();
-        for Told { values, names } in givers.values() {
+        for Told { values, names, .. } in givers.values() {
             for (subject, of_subject) in values {
                 let names = names.get(subject).map_or(&[][..], Vec::as_slice);
                 for (signal, latest) in of_subject {

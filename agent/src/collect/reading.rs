@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tidegate_core::{Label, Sample, Signal, Subject, Timestamp, WorkloadId};
+use tidegate_core::{Label, Sample, Signal, Spread, Subject, Timestamp, WorkloadId};
 
 use super::gpu::{GpuCause, Gpus};
 use crate::clock::Moment;
@@ -199,6 +199,9 @@ impl Coverage {
 /// What a subject is called by those who know more than its id: the labels of its metrics that do not stand in the subject.
 pub type Names = HashMap<Subject, Vec<(Label, Box<str>)>>;
 
+/// Distributions by workload, each under the signal that it is kept by.
+pub type Spreads = HashMap<WorkloadId, BTreeMap<Signal, Spread>>;
+
 /// What a source gives at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reading {
@@ -206,6 +209,8 @@ pub struct Reading {
     pub samples: Vec<Sample>,
     /// For values put together from several targets: from how many.
     pub coverage: HashMap<(WorkloadId, Signal), Coverage>,
+    /// The distributions of which some of the readings are quantiles and means.
+    pub spreads: Spreads,
     /// Names of the subjects, where the source knows them.
     pub names: Names,
     /// Why nothing could be read, if so.

@@ -56,7 +56,9 @@ impl Outlet {
             Subject::Workload(id) => batch.coverage.get(&(id.clone(), sample.signal)).copied(),
             _ => None,
         };
-        self.latest.replace_named(Giver::Source(source), &batch.samples, coverage, reading.names);
+        let giver = Giver::Source(source);
+        self.latest.replace_named(giver, &batch.samples, coverage, reading.names);
+        self.latest.put_spreads(giver, now.at, reading.spreads);
         // Nobody has to listen: the latest values are kept all the same.
         drop(self.batches.send(batch));
     }

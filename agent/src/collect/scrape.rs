@@ -12,7 +12,6 @@ pub mod page;
 pub(crate) mod pushed;
 mod rate;
 pub mod rules;
-mod spread;
 pub mod text;
 
 use std::collections::{BTreeMap, HashMap};

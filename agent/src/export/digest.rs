@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tidegate_core::{Label, Metric, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_digest::v1::digests_client::DigestsClient;
-use tidegate_digest::{PODS_MAX, Part, Parts, READINGS_MAX, WORKLOADS_MAX, v1};
+use tidegate_digest::{BOUNDS_MAX, PODS_MAX, Part, Parts, READINGS_MAX, SKETCHES_MAX, WORKLOADS_MAX, v1};
 use tokio::sync::{mpsc, watch};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
@@ -319,6 +319,16 @@ fn parts(node: &str, sequence: u64, latest: &LatestValues, now: Timestamp) -> Pa
             part.readings.insert(signal, (value.value, now.since(value.at)));
         }
     }
+    for (id, key, at, spread) in latest.spreads(now, FRESH_FOR) {
+        let Some(part) = workloads.get_mut(&id) else { continue };
+        if part.spreads.len() < SKETCHES_MAX && spread.bounds().len() <= BOUNDS_MAX {
+            // What the distribution tells need not be told twice.
+            for (signal, value) in spread.told(key) {
+                value.and_then(|_| part.readings.remove(&signal));
+            }
+            part.spreads.entry(key).or_insert((spread, now.since(at)));
+        }
+    }
     Parts { node: node.to_owned(), sequence, at: now, workloads }
 }
 
@@ -351,7 +361,34 @@ const fn told(signal: Signal) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::{Sample, Spread};
+
     use super::*;
+    use crate::collect::SourceName;
+    use crate::collect::latest::Giver;
+
+    #[test]
+    fn a_distribution_is_told_in_place_of_its_quantiles_while_it_is_fresh() {
+        let (id, at) =
+            ("ml/deployment/chat".parse::<WorkloadId>().unwrap(), Timestamp::from_secs(1_800_000_000));
+        let giver = Giver::Source(SourceName::Scrape);
+        let latest = LatestValues::default();
+        let spread = Spread::new(vec![(0.1, 3.0), (1.0, 4.0)], 4.0, None);
+        let told =
+            [(Signal::CompletionsPerSecond, 4.0), (Signal::LatencyP95, 0.82), (Signal::LatencyMean, 0.2)];
+        let sample = |(signal, value)| Sample::new(Subject::Workload(id.clone()), signal, at, value).unwrap();
+        let samples: Vec<_> = told.into_iter().map(sample).collect();
+        latest.replace(giver, &samples, |_| None);
+        let spreads = BTreeMap::from([(Signal::LatencyP95, spread.clone())]);
+        latest.put_spreads(giver, at, HashMap::from([(id.clone(), spreads)]));
+        let part = |now| parts("a", 1, &latest, now).workloads.remove(&id);
+        let fresh = part(at + Duration::from_secs(2)).unwrap();
+        assert_eq!(fresh.spreads, BTreeMap::from([(Signal::LatencyP95, (spread, Duration::from_secs(2)))]));
+        // The distribution has no sum, so that it does not tell the mean.
+        let left: Vec<_> = fresh.readings.into_keys().collect();
+        assert_eq!(left, [Signal::CompletionsPerSecond, Signal::LatencyMean]);
+        assert!(part(at + Duration::from_secs(11)).is_none());
+    }
 
     #[test]
     fn settings_are_taken_over_whole_and_what_is_not_sound_is_left_out() {

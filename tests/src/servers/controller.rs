@@ -277,6 +277,7 @@ fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
         targets: 1,
         readings: values.iter().map(|(signal, value)| (*signal, (*value, Duration::ZERO))).collect(),
         in_flight: pods.clone(),
+        ..Part::default()
     };
     let workloads = told.iter().map(|(id, known)| (id.clone(), part(known))).collect();
     v1::Digest::from(&Parts { node: node.to_owned(), sequence, at: now(), workloads })

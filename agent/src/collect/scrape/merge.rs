@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidegate_core::{Signal, Subject, Timestamp, Unit, WorkloadId};
+use tidegate_core::{Signal, Spread, Subject, Timestamp, Unit, WorkloadId};
 
 use super::rate::{Part, Parts};
 use crate::collect::reading::{Coverage, Reading, Samples};
-use tidegate_core::policy::quantiles_of;
 
 /// The parts of one workload so far.
 #[derive(Debug, Default)]
@@ -37,15 +36,19 @@ pub(super) fn reading<'a>(
         workloads.entry(workload).or_default().take(parts.unwrap_or_default());
     }
     let mut samples = Samples::at(at);
-    let mut coverage = HashMap::new();
+    let (mut coverage, mut spreads) = (HashMap::new(), HashMap::new());
     for (workload, merged) in workloads {
+        let told = merged.spreads();
+        if !told.is_empty() {
+            spreads.insert(workload.clone(), told);
+        }
         let subject = Subject::Workload(workload.clone());
         for (signal, (value, from)) in merged.told() {
             samples.push(&subject, signal, Some(value));
             coverage.insert((workload.clone(), signal), from);
         }
     }
-    Reading { samples: samples.into_vec(), coverage, ..Reading::default() }
+    Reading { samples: samples.into_vec(), coverage, spreads, ..Reading::default() }
 }
 
 impl Merged {
@@ -64,6 +67,15 @@ impl Merged {
             };
             self.parts.insert(signal, together);
         }
+    }
+
+    /// The distributions, for whoever puts them together with those of other nodes.
+    fn spreads(&self) -> BTreeMap<Signal, Spread> {
+        let spread = |(signal, gathered): (&Signal, &Gathered)| match &gathered.part {
+            Part::Spread(spread) => Some((*signal, spread.trimmed())),
+            Part::Sum(_) | Part::Mean(..) => None,
+        };
+        self.parts.iter().filter_map(spread).collect()
     }
 
     /// Every signal that is known. Where two parts tell the same one, that of the earlier signal: a request's time per token
@@ -106,21 +118,13 @@ fn values(signal: Signal, part: &Part) -> Vec<(Signal, Option<f64>)> {
         Part::Sum(sum) if signal.is_demand() => vec![(signal, Some(sum.max(0.0)))],
         Part::Sum(sum) => vec![(signal, Some(*sum))],
         Part::Mean(sum, count) => vec![(signal, (*count > 0.0).then(|| sum / count))],
-        Part::Spread(spread) => match quantiles_of(signal) {
-            None => vec![(signal, spread.mean())],
-            Some(quantiles) => {
-                let told = quantiles.signals.into_iter().zip([0.5, 0.95, 0.99]);
-                let told = told.map(|(signal, p)| (signal, spread.quantile(p)));
-                told.chain(quantiles.mean.map(|mean| (mean, spread.mean()))).collect()
-            }
-        },
+        Part::Spread(spread) => spread.told(signal),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::scrape::spread::{Bound, Spread};
     use tidegate_core::policy::{INTER_TOKEN, LATENCY, PER_TOKEN};
 
     fn target(parts: &[(Signal, Part)], is_first: bool) -> Option<Parts> {
@@ -180,10 +184,7 @@ mod tests {
 
     #[test]
     fn of_two_that_know_a_mean_the_first_tells_it() {
-        let spread = |mean: f64| {
-            let below = [(Bound(10.0), 1.0)].into_iter().collect();
-            Part::Spread(Spread { below, rate: 1.0, sum: Some(mean) })
-        };
+        let spread = |mean: f64| Part::Spread(Spread::new(vec![(10.0, 1.0)], 1.0, Some(mean)));
         let mean = |parts: &[(Signal, Part)], signal| told(vec![target(parts, false)])[&signal].0;
         let both = [(PER_TOKEN.key(), spread(0.02)), (INTER_TOKEN.key(), spread(0.03))];
         assert_eq!(mean(&both, Signal::PerTokenMean), 0.02);

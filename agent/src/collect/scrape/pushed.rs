@@ -134,6 +134,7 @@ impl BlockingSource for PushedSource {
             let of = merge::reading(latest.at, parts.into_iter().map(|part| (&workload, part)));
             all.samples.extend(of.samples);
             all.coverage.extend(of.coverage);
+            all.spreads.extend(of.spreads);
         }
         all
     }

@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidegate_core::Signal;
+use tidegate_core::{Signal, Spread};
 
 use super::Objective;
 use super::map::{Buckets, Ratio, Rules, Seen, Snapshot};
-use super::spread::{Bound, Spread};
 use tidegate_core::policy::{
     FIRST_TOKEN, How, LATENCY, OfHistogram, PER_TOKEN, Quantiles, SignalRule, of_histogram,
 };
@@ -101,7 +100,7 @@ pub(super) fn parts(
 /// was late in both ways the two histograms do not tell that it is one: their sum is the most that were late.
 fn misses(parts: &BTreeMap<Signal, Part>, objective: Objective) -> Option<f64> {
     let late = |quantiles: Quantiles, limit: f64| match parts.get(&quantiles.key()) {
-        Some(Part::Spread(spread)) => Some((spread.above(limit)?, spread.rate)),
+        Some(Part::Spread(spread)) => Some((spread.above(limit)?, spread.rate())),
         _ => None,
     };
     let Some(per_token) = objective.per_output_token_seconds else {
@@ -177,8 +176,8 @@ fn part(rule: &SignalRule, before: Option<At<'_>>, now: At<'_>) -> Option<Part> 
         (Seen::Histogram(from), Seen::Histogram(to)) => {
             let spread = spread(before.0, from, to, seconds)?;
             match of_histogram(rule.signal)? {
-                OfHistogram::Rate => Some(Part::Sum(spread.rate)),
-                OfHistogram::SumRate => spread.sum.or((spread.rate == 0.0).then_some(0.0)).map(Part::Sum),
+                OfHistogram::Rate => Some(Part::Sum(spread.rate())),
+                OfHistogram::SumRate => spread.sum().or((spread.rate() == 0.0).then_some(0.0)).map(Part::Sum),
                 OfHistogram::Quantiles(_) | OfHistogram::Mean => Some(Part::Spread(spread)),
             }
         }
@@ -199,30 +198,23 @@ fn gained(from: Option<f64>, to: f64, before: &Snapshot) -> Option<f64> {
 
 /// The change of a histogram per second; `None` when any of its series went back.
 fn spread(before: &Snapshot, from: &Buckets, to: &Buckets, seconds: f64) -> Option<Spread> {
-    let mut all: BTreeMap<Bound, f64> = BTreeMap::new();
+    let (mut all, mut infinite) = (Vec::with_capacity(to.buckets.len()), None);
     for (key, (bound, count)) in &to.buckets {
         let earlier = from.buckets.get(key).map(|(_, count)| *count);
-        *all.entry(Bound(*bound)).or_insert(0.0) += gained(earlier, *count, before)? / seconds;
+        let rate = gained(earlier, *count, before)? / seconds;
+        if *bound == f64::INFINITY {
+            *infinite.get_or_insert(0.0) += rate;
+        } else {
+            all.push((*bound, rate));
+        }
     }
     let total = |from: &HashMap<Box<str>, f64>, to: &HashMap<Box<str>, f64>| {
         gain(before, from, to).map(|gain| gain / seconds)
     };
-    let infinite = all.remove(&Bound(f64::INFINITY));
     let counted = total(&from.counts, &to.counts)?;
     // A sum may go back where values are negative; then only the mean is unknown.
     let sum = if to.sums.is_empty() { None } else { total(&from.sums, &to.sums) };
-    Some(Spread { below: rising(all), rate: infinite.unwrap_or(counted), sum })
-}
-
-/// Cumulative counts never fall from one bound to the next; where a torn page says so, the higher one stands.
-fn rising(all: BTreeMap<Bound, f64>) -> BTreeMap<Bound, f64> {
-    let mut highest = 0.0f64;
-    all.into_iter()
-        .map(|(bound, rate)| {
-            highest = highest.max(rate);
-            (bound, highest)
-        })
-        .collect()
+    Some(Spread::new(all, infinite.unwrap_or(counted), sum))
 }
 
 #[cfg(test)]
