@@ -418,12 +418,12 @@ impl Cluster {
             let marks = self.marks(id, &order);
             self.hands.give(id, order, marks, now);
         }
-        let training::Ended { from, to, took, outcome } = ended?;
+        let training::Ended { from, to, took, outcome, checkpoint_failure } = ended?;
         let pool = &self.entries.get(id)?.intent.pool;
         if let Some(brain) = self.fleets.get_mut(pool).and_then(|(fleet, _)| fleet.get_mut(id)) {
             brain.ingest(Event::Resized { at: now, took, outcome });
         }
-        Some(Resized { workload: id.clone(), from, to, took, outcome })
+        Some(Resized { workload: id.clone(), from, to, took, outcome, checkpoint_failure })
     }
 
     /// Which pods go first, where an order makes a size smaller.

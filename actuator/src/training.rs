@@ -207,6 +207,15 @@ impl Resize {
         }
     }
 
+    /// Why its checkpoint failed, if it did.
+    #[must_use]
+    pub fn checkpoint_failure(&self) -> Option<&str> {
+        match &self.checkpoint {
+            Checkpoint::Failed(why) => Some(why),
+            Checkpoint::None | Checkpoint::Asked | Checkpoint::Saved => None,
+        }
+    }
+
     /// The end of it as a brain is told: whether a checkpoint is missing is part of it.
     #[must_use]
     pub const fn told(&self, outcome: Outcome) -> ResizeOutcome {

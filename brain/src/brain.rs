@@ -406,6 +406,12 @@ impl Brain {
         self.serving().and_then(Serving::capacity_estimate)
     }
 
+    /// What most replicas are of, `VERSION@GPU`, as [`Event::Runs`] told.
+    #[must_use]
+    pub fn variant(&self) -> Option<&str> {
+        self.serving().and_then(|serving| serving.variants.present())
+    }
+
     /// The stance in use, and what came of it in the rehearsal; `None` before one.
     #[must_use]
     pub fn stance(&self, now: Timestamp) -> Option<&Rehearsed> {

@@ -40,6 +40,11 @@ pub(crate) struct Variants {
 }
 
 impl Variants {
+    /// What most replicas are of, where that is told.
+    pub(crate) fn present(&self) -> Option<&str> {
+        self.present.as_deref().filter(|variant| *variant != "@")
+    }
+
     /// Most replicas are of `variant` now, and so far `known` was learned. Gives what to go on with, if that is something else.
     pub(crate) fn turn_to(&mut self, variant: &str, known: impl FnOnce() -> Carries) -> Option<Carries> {
         if self.present.as_deref() == Some(variant) {

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use tempfile::TempDir;
+use axum_server::tls_rustls::RustlsConfig;
 use tidegate_agent::collect::agent::Paces;
 use tidegate_agent::collect::container::ContainerPaths;
 use tidegate_agent::collect::pods::targets::Discovery;
 use tidegate_agent::collect::pods::{ApiServer, PodSources};
 use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ScrapeTarget};
-use tidegate_agent::export::digest::{self, DigestOptions};
+use tidegate_agent::export::digest::{self, DigestOptions, Seen};
 use tidegate_agent::export::{Exporter, Format, Registry};
 use tidegate_agent::otlp::Inbox;
 use tidegate_core::{Label, Metric, Signal, Timestamp, WorkloadId};
@@ -25,10 +25,12 @@ use crate::api::{
     Asked, Backend, Denied, Listen, LogFilter, Refusal, Reviewer, SeriesQuery, TlsFiles, Verdict,
 };
 use crate::args::{AgentArgs, AgentSource};
+use crate::certificate::Own;
+use crate::certificate::renewal::{self, Source};
 use crate::config::{Gpu, GpuEnabled};
 use crate::ending::{Signals, ended};
 use crate::otlp::{self, Ports, push};
-use crate::{Usage, certificate, clock, controller, gpus, keep, output, show};
+use crate::{Usage, clock, controller, gpus, keep, output, show};
 
 /// A signal's value is shown for this long after it was read.
 const SHOWN_FOR: Duration = Duration::from_secs(30);
@@ -37,8 +39,8 @@ const SHOWN_FOR: Duration = Duration::from_secs(30);
 pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let node = args.node.clone().unwrap_or_else(keep::host_name);
-    // The directory of a certificate of its own is kept until the end.
-    let (listen, _dir) = listen(&args, &node)?;
+    let (certificate, tls) = certificate(&args, &node).await?;
+    let listen = listen(&args, tls)?;
     let ports =
         otlp::bind(args.otlp_grpc, args.otlp_http, &listen).context("the OTLP receiver cannot listen")?;
     let bound = listen.bind().context("the metrics page cannot listen")?;
@@ -47,7 +49,9 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let (settings, discovery) = watch::channel(Discovery::default());
     let inbox = ports.as_ref().map(Ports::inbox);
     let handle = start(&args, &node, &registry, discovery.clone(), inbox.clone()).await;
-    let (latest, board) = (handle.latest_values(), handle.status_board());
+    let latest = handle.latest_values();
+    let seen =
+        Seen { latest: Arc::clone(&latest), board: handle.status_board(), batches: handle.subscribe() };
     let gpus = gpus::page(&gpu(&args), &handle, &node);
     let logs = pod_logs::start(&args.logs, &args.root, &node, handle.pods())?;
     let page = Arc::new(Page {
@@ -58,7 +62,7 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
         started_at: clock::now(),
         node: node.clone(),
         url: url.clone(),
-        latest: Arc::clone(&latest),
+        latest,
         agent: Mutex::new(Some(handle)),
         news: broadcast::channel(1).0,
     });
@@ -66,6 +70,10 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let (told, resource) = (Arc::clone(&page), push::resource("agent", &node, true));
     let pushing = push::start(pusher, move || told.exporter.requests(&resource));
     let stop = CancellationToken::new();
+    if let Some(source) = certificate {
+        let served = bound.tls().into_iter().chain(ports.iter().flat_map(Ports::tls));
+        renew(source, served, &stop);
+    }
     let serving = tokio::spawn(bound.serve(Arc::clone(&page) as _, stop.clone().cancelled_owned()));
     for url in ports.iter().flat_map(Ports::urls) {
         output::say(&format!("metrics may be pushed to {url}"))?;
@@ -73,16 +81,8 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let receiving = ports.map(|ports| ports.serve(&registry, &stop));
     let logs = logs.map(|logs| logs.tell(&registry));
     let (stopping, stopped) = watch::channel(false);
-    let telling = args.controller.clone().map(|url| {
-        let options = DigestOptions {
-            url,
-            node,
-            ca_file: args.controller_ca.clone(),
-            token_file: args.controller_token.clone(),
-            every: digest::EVERY,
-        };
-        tokio::spawn(digest::push(options, latest, board, registry, settings, stopped))
-    });
+    let telling = digest_options(&args, node)
+        .map(|options| tokio::spawn(digest::push(options, seen, registry, settings, stopped)));
     output::say(&format!("listening on {url}"))?;
     let why = signals.next().await;
     tracing::info!(why, "stopping");
@@ -106,26 +106,46 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where digests go, if anywhere.
+fn digest_options(args: &AgentArgs, node: String) -> Option<DigestOptions> {
+    let url = args.controller.clone()?;
+    let (ca_file, token_file) = (args.controller_ca.clone(), args.controller_token.clone());
+    Some(DigestOptions { url, node, ca_file, token_file, every: digest::EVERY })
+}
+
+/// Where the certificate comes from, and its files now; `None`: there is none.
+async fn certificate(args: &AgentArgs, node: &str) -> anyhow::Result<(Option<Source>, Option<TlsFiles>)> {
+    let given = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
+    let source = if args.self_signed {
+        let names = vec![node.to_owned(), "localhost".to_owned()];
+        Some(Source::Own(Own::new(names, &args.scratch)?))
+    } else {
+        given.map(Source::Given)
+    };
+    let files = match &source {
+        Some(source) => Some(source.shared().await?.files),
+        None => None,
+    };
+    Ok((source, files))
+}
+
+/// Serves a new certificate before the one in use ends, or when its files have changed.
+fn renew(source: Source, served: impl Iterator<Item = RustlsConfig>, stop: &CancellationToken) {
+    let (authority, _) = watch::channel(None);
+    let served = served.map(renewal::plain).collect();
+    drop(tokio::spawn(renewal::keep(source, served, authority, stop.clone())));
+}
+
 /// Where the metrics page is. Beyond loopback nobody gets more than that page, unless a file of tokens says so.
-fn listen(args: &AgentArgs, node: &str) -> anyhow::Result<(Listen, Option<TempDir>)> {
+fn listen(args: &AgentArgs, tls: Option<TlsFiles>) -> anyhow::Result<Listen> {
     let addr = args.listen;
-    let mut dir = None;
-    let mut tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
-    if args.self_signed {
-        let made = tempfile::tempdir_in(&args.scratch)
-            .with_context(|| format!("failed to make a directory in {}", args.scratch.display()))?;
-        tls = Some(certificate::own(&[node.to_owned(), "localhost".to_owned()], made.path())?);
-        dir = Some(made);
-    }
     if !addr.ip().is_loopback() && tls.is_none() {
         let text =
             format!("{addr} is beyond loopback: that needs --tls-cert and --tls-key, or --self-signed");
         return Err(Usage(text).into());
     }
     let tokens = args.tokens.clone();
-    let listen =
-        Listen { tls, tokens, reviewer: Some(Arc::new(Nobody)), ..Listen::loopback(addr, PathBuf::new()) };
-    Ok((listen, dir))
+    Ok(Listen { tls, tokens, reviewer: Some(Arc::new(Nobody)), ..Listen::loopback(addr, PathBuf::new()) })
 }
 
 /// Knows no token.

@@ -5,6 +5,7 @@ pub(crate) mod renewal;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,6 +15,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
+use tempfile::TempDir;
 use tidegate_actuator::cluster::apply::MANAGER;
 use tidegate_core::Timestamp;
 
@@ -72,10 +74,33 @@ fn make(names: &[String]) -> anyhow::Result<Made> {
     Ok(Made { authority: pem, certificate, key: key.serialize_pem(), until })
 }
 
-/// A certificate for these names, kept in `dir` alone, for as long as the program runs.
-pub(crate) fn own(names: &[String], dir: &Path) -> anyhow::Result<TlsFiles> {
-    let made = make(names).context("failed to make a certificate")?;
-    write(dir, &made.certificate, &made.key)
+/// A certificate that a program makes for itself alone, in a directory that goes with it.
+pub(crate) struct Own {
+    names: Vec<String>,
+    dir: TempDir,
+    made: Mutex<Option<Shared>>,
+}
+
+impl Own {
+    /// For these names, in a directory below `scratch`.
+    pub(crate) fn new(names: Vec<String>, scratch: &Path) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir_in(scratch)
+            .with_context(|| format!("failed to make a directory in {}", scratch.display()))?;
+        Ok(Self { names, dir, made: Mutex::default() })
+    }
+
+    /// The certificate, made anew where it is about to end.
+    pub(crate) fn shared(&self, now: Timestamp) -> anyhow::Result<Shared> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasts = |made: &&Shared| made.until.is_some_and(|until| until.since(now) > REPLACED_BELOW);
+        if let Some(made) = made.as_ref().filter(lasts) {
+            return Ok(made.clone());
+        }
+        let new = make(&self.names).context("failed to make a certificate")?;
+        let files = write(self.dir.path(), &new.certificate, &new.key)?;
+        let new = Shared { files, authority: Some(new.authority), until: Some(new.until) };
+        Ok(made.insert(new).clone())
+    }
 }
 
 fn write(dir: &Path, certificate: &str, key: &str) -> anyhow::Result<TlsFiles> {
@@ -259,10 +284,19 @@ mod tests {
     #[test]
     fn a_made_certificate_serves() {
         let dir = tempfile::tempdir().unwrap();
-        let files = own(&names(), dir.path()).unwrap();
-        assert!(crate::api::tls_config(&files).is_ok());
+        let own = Own::new(names(), dir.path()).unwrap();
+        let now = clock::now();
+        let first = own.shared(now).unwrap();
+        let files = &first.files;
+        assert!(crate::api::tls_config(files).is_ok());
         let mode = std::os::unix::fs::PermissionsExt::mode(&files.key.metadata().unwrap().permissions());
         assert_eq!(mode & 0o077, 0, "a key is for its owner alone");
+        let bytes = || std::fs::read(&files.cert).unwrap();
+        let of_first = bytes();
+        assert_eq!(own.shared(now + Duration::from_secs(86_400)).unwrap().until, first.until);
+        assert_eq!(bytes(), of_first, "it is good for long");
+        assert!(own.shared(now + (GOOD_FOR - REPLACED_BELOW)).is_ok());
+        assert_ne!(bytes(), of_first, "made anew before it ends");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum_server::tls_rustls::RustlsConfig;
 use tidegate_agent::export::Registry;
 use tidegate_agent::otlp::receive::{Answer, GRPC_PATH, HTTP_PATH, REQUEST_BYTES_MAX};
 use tidegate_agent::otlp::{Inbox, Receiver};
@@ -66,6 +67,11 @@ impl Ports {
     /// The addresses as senders are given them.
     pub(crate) fn urls(&self) -> Vec<String> {
         self.bound.iter().map(Bound::url).collect()
+    }
+
+    /// What they serve TLS with.
+    pub(crate) fn tls(&self) -> Vec<RustlsConfig> {
+        self.bound.iter().filter_map(Bound::tls).collect()
     }
 
     /// Serves until `stop`.

@@ -152,6 +152,7 @@ pub(crate) fn detail(
                 CapacitySource::Learned => "learned".into(),
                 CapacitySource::Measured => "measured".into(),
             },
+            variant: brain.variant().map(str::to_owned),
         }),
         lead_time: brain.lead().map(|lead| views::LeadTime {
             p50_s: Some(lead.p50.as_secs_f64()),

@@ -82,7 +82,12 @@ pub(crate) fn resized(registry: &Registry, resized: &Resized) {
     let took_s = resized.took.as_secs_f64();
     registry.gauge(Metric::ResizeSeconds, &[(Label::Workload, id)]).set(Some(took_s));
     let (from, to, outcome) = (resized.from, resized.to, resized.outcome.as_str());
-    tracing::info!(workload = id, from, to, outcome, took_s, "training resized");
+    match &resized.checkpoint_failure {
+        None => tracing::info!(workload = id, from, to, outcome, took_s, "training resized"),
+        Some(why) => {
+            tracing::warn!(workload = id, from, to, outcome, took_s, why, "training has no checkpoint");
+        }
+    }
 }
 
 /// What stands on the metrics page of one workload in every round. Handles are looked up once.

@@ -42,7 +42,7 @@ async fn main() {
     uids.iter().enumerate().for_each(|(pod, uid)| cgroups(&root, pod, uid));
     std::os::unix::fs::symlink("/proc", root.join("proc")).expect("the directory is writable");
     let uuids: Vec<_> = (0..GPUS).map(|gpu| format!("GPU-{gpu}")).collect();
-    let library = fake_nvml::driver(dir.path(), &uuids);
+    let library = fake_nvml::driver(dir.path(), &uuids, &[]);
 
     let mut command = Command::new(binary());
     command.args(["agent", "--node", "node-a", "--listen", "127.0.0.1:0", "--root"]).arg(&root);

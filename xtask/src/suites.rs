@@ -39,6 +39,8 @@ const MMDEBSTRAP: Package = Package { program: "mmdebstrap", debian: "mmdebstrap
 const RUNC: Package = Package { program: "runc", debian: "runc" };
 /// Its programs are not on the path.
 const CNI: Package = Package { program: "/usr/lib/cni/loopback", debian: "containernetworking-plugins" };
+/// `ip`, which gives the node its address.
+const IPROUTE: Package = Package { program: "ip", debian: "iproute2" };
 const SYSTEMD: Package = Package { program: "systemd-analyze", debian: "systemd" };
 /// `setpriv`, which runs a server as another user.
 const SETPRIV: Package = Package { program: "setpriv", debian: "util-linux" };
@@ -124,7 +126,7 @@ pub(crate) const SUITES: &[Suite] = &[
         about: "pods that really run: a kubelet and containerd, as root on this machine",
         kind: Kind::FilesWithBinary,
         servers: &["kubernetes", "containerd", "pause", "helm"],
-        packages: &[RUNC, CNI, BUILDAH, MMDEBSTRAP],
+        packages: &[RUNC, CNI, IPROUTE, BUILDAH, MMDEBSTRAP],
         threads: 1,
         minutes_max: 30,
     },

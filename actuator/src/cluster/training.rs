@@ -42,13 +42,15 @@ impl Manner {
 }
 
 /// A resize that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) from: u32,
     pub(super) to: u32,
     /// All phases together.
     pub(super) took: Duration,
     pub(super) outcome: ResizeOutcome,
+    /// Why its checkpoint failed, if it did.
+    pub(super) checkpoint_failure: Option<String>,
 }
 
 /// What is remembered of one job from round to round.
@@ -135,6 +137,7 @@ impl Course {
             to: resize.size_after(outcome),
             took: resize.times.total(),
             outcome: resize.told(outcome),
+            checkpoint_failure: resize.checkpoint_failure().map(str::to_owned),
         });
         let size = match resize.order() {
             Order::Checkpoint => None,

@@ -27,6 +27,8 @@ pub struct Resized {
     pub took: Duration,
     /// How it ended.
     pub outcome: ResizeOutcome,
+    /// Why its checkpoint failed, if it did.
+    pub checkpoint_failure: Option<String>,
 }
 
 /// A resize under way.
@@ -92,6 +94,7 @@ fn resized(workload: WorkloadId, report: &ResizeReport) -> Resized {
         to: report.workers,
         took: report.course.times.total(),
         outcome: report.course.told(report.outcome),
+        checkpoint_failure: report.course.checkpoint_failure().map(str::to_owned),
     }
 }
 

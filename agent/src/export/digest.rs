@@ -1,5 +1,5 @@
-//! Telling the controller, every two seconds, what this node's pods say of each workload. The stream is opened anew when it
-//! breaks; the agent never waits for it, and keeps nothing for it.
+//! Telling the controller, every two seconds, what this node's pods say of each workload: as soon as it was read. The stream is opened
+//! anew when it breaks; the agent never waits for it, and keeps nothing for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -11,18 +11,22 @@ use futures::StreamExt;
 use tidegate_core::{Label, Metric, Signal, Subject, Timestamp, WorkloadId};
 use tidegate_digest::v1::digests_client::DigestsClient;
 use tidegate_digest::{BOUNDS_MAX, PODS_MAX, Part, Parts, READINGS_MAX, SKETCHES_MAX, WORKLOADS_MAX, v1};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::clock;
 use crate::collect::pods::targets::{Discovery, WorkloadScrape};
 use crate::collect::scrape::{How, Objective, SignalRule};
-use crate::collect::{LatestValues, StatusBoard, TargetStatus};
+use crate::collect::{Batch, LatestValues, SourceName, StatusBoard, TargetStatus};
 use crate::export::Registry;
 
 /// Between two digests.
 pub const EVERY: Duration = Duration::from_secs(2);
+/// A reading of the pods that is expected by then is waited for a little longer, rather than told with the next digest.
+const READ_WITHIN: Duration = Duration::from_millis(500);
+/// Shortest time between two digests, however often pods are read.
+const APART_MIN: Duration = Duration::from_millis(200);
 /// A reading that is older says nothing of the present.
 const FRESH_FOR: Duration = Duration::from_secs(10);
 /// Digests on their way; one that finds no room is dropped: the next one says more.
@@ -52,6 +56,17 @@ pub struct DigestOptions {
     pub token_file: Option<PathBuf>,
     /// Between two digests.
     pub every: Duration,
+}
+
+/// What the agent reads.
+#[derive(Debug)]
+pub struct Seen {
+    /// The latest values.
+    pub latest: Arc<LatestValues>,
+    /// How its targets fare.
+    pub board: Arc<StatusBoard>,
+    /// Every reading, as it comes.
+    pub batches: broadcast::Receiver<Arc<Batch>>,
 }
 
 /// Why a stream could not be opened, or ended.
@@ -91,13 +106,12 @@ impl PushError {
 /// workloads are to be read is put into `settings`.
 pub async fn push(
     options: DigestOptions,
-    latest: Arc<LatestValues>,
-    board: Arc<StatusBoard>,
+    seen: Seen,
     registry: Arc<Registry>,
     settings: watch::Sender<Discovery>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let shared = Shared { options, latest, board, registry, settings };
+    let shared = Shared { options, seen, registry, settings };
     let shared = Arc::new(shared);
     let mut streams: BTreeMap<SocketAddr, AbortOnDrop> = BTreeMap::new();
     let mut ticks = tokio::time::interval(RESOLVE_EVERY);
@@ -137,8 +151,7 @@ impl Drop for AbortOnDrop {
 /// What the streams to all controllers share.
 struct Shared {
     options: DigestOptions,
-    latest: Arc<LatestValues>,
-    board: Arc<StatusBoard>,
+    seen: Seen,
     registry: Arc<Registry>,
     settings: watch::Sender<Discovery>,
 }
@@ -198,7 +211,7 @@ async fn stream(
     address: SocketAddr,
     sequence: &mut u64,
 ) -> Result<std::convert::Infallible, PushError> {
-    let Shared { options, latest, board, registry, settings } = shared;
+    let Shared { options, seen: Seen { latest, board, batches }, registry, settings } = shared;
     let host = shared.host().ok_or(PushError::Address)?.0;
     let mut client = DigestsClient::new(endpoint(options, &host, address)?.connect().await?);
     let (digests, waiting) = mpsc::channel(ON_THEIR_WAY_MAX);
@@ -208,8 +221,7 @@ async fn stream(
     }
     let answer = client.send(request).await.map_err(|status| PushError::Refused(Box::new(status)))?;
     let mut receipts = answer.into_inner();
-    let mut ticks = tokio::time::interval(options.every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut due = Due { batches: batches.resubscribe(), last: None, is_read: false };
     let mut heard = clock::now().steady;
     loop {
         tokio::select! {
@@ -224,7 +236,8 @@ async fn stream(
                 Some(Err(status)) => return Err(PushError::Refused(Box::new(status))),
                 None => return Err(PushError::Ended),
             },
-            _ = ticks.tick() => {
+            () = due.wait(options.every) => {
+                due.told();
                 if clock::now().steady.saturating_sub(heard) > ANSWERS_WITHIN {
                     return Err(PushError::Silent);
                 }
@@ -238,6 +251,38 @@ async fn stream(
                 }
             }
         }
+    }
+}
+
+/// When the next digest is due: as soon as the pods have been read anew, or a little after its time. Nothing is lost where a wait is given
+/// up and begun again.
+struct Due {
+    batches: broadcast::Receiver<Arc<Batch>>,
+    /// When the last one went, by the steady clock; `None`: the first is due at once.
+    last: Option<Duration>,
+    is_read: bool,
+}
+
+impl Due {
+    async fn wait(&mut self, every: Duration) {
+        let Some(last) = self.last else { return };
+        let until = |after: Duration| (last + after).saturating_sub(clock::now().steady);
+        while !self.is_read {
+            tokio::select! {
+                () = tokio::time::sleep(until(every + READ_WITHIN)) => return,
+                batch = self.batches.recv() => match batch {
+                    Ok(batch) => self.is_read = matches!(batch.source, SourceName::Scrape | SourceName::Otlp),
+                    // Of what was missed, the last reading is what counts.
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.is_read = true,
+                    Err(broadcast::error::RecvError::Closed) => return tokio::time::sleep(until(every)).await,
+                },
+            }
+        }
+        tokio::time::sleep(until(APART_MIN)).await;
+    }
+
+    fn told(&mut self) {
+        (self.last, self.is_read) = (Some(clock::now().steady), false);
     }
 }
 
@@ -364,7 +409,6 @@ mod tests {
     use tidegate_core::{Sample, Spread};
 
     use super::*;
-    use crate::collect::SourceName;
     use crate::collect::latest::Giver;
 
     #[test]

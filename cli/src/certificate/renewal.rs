@@ -11,7 +11,7 @@ use tidegate_core::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Place, Shared};
+use super::{Own, Place, Shared};
 use crate::api::{TlsFiles, tls_config};
 use crate::clock;
 
@@ -29,6 +29,8 @@ pub(crate) enum Source {
     Given(TlsFiles),
     /// A Secret.
     Shared(Place),
+    /// The program itself.
+    Own(Own),
 }
 
 /// Puts a new certificate into a listener's TLS; given a configuration that serves it to anybody.
@@ -57,6 +59,7 @@ impl Source {
         match self {
             Self::Given(files) => Ok(Shared { files: files.clone(), authority: None, until: None }),
             Self::Shared(place) => place.shared().await,
+            Self::Own(own) => own.shared(clock::now()),
         }
     }
 
@@ -130,7 +133,8 @@ mod tests {
 
     fn read(bytes: &[u8], until: Option<i64>) -> Read {
         let dir = tempfile::tempdir().unwrap();
-        let files = super::super::own(&["localhost".to_owned()], dir.path()).unwrap();
+        let files = Own::new(vec!["localhost".to_owned()], dir.path()).unwrap();
+        let files = files.shared(clock::now()).unwrap().files;
         let until = until.map(Timestamp::from_secs);
         Read { bytes: bytes.to_vec(), config: tls_config(&files).unwrap(), authority: None, until }
     }

@@ -33,20 +33,27 @@ impl Authority {
 
     /// A certificate for a server on the loopback.
     pub(super) fn loopback(&self) -> Signed {
-        self.signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()], None)
+        self.signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()], &[])
     }
 
     /// A certificate that says who a client is.
     pub(super) fn client(&self, common_name: &str) -> Signed {
-        self.signed(Vec::new(), Some(common_name))
+        self.signed(Vec::new(), &[(DnType::CommonName, common_name)])
     }
 
-    fn signed(&self, names: Vec<String>, common_name: Option<&str>) -> Signed {
+    /// The same, with a group that the client is in.
+    pub(super) fn client_of(&self, common_name: &str, group: &str) -> Signed {
+        self.signed(Vec::new(), &[(DnType::CommonName, common_name), (DnType::OrganizationName, group)])
+    }
+
+    fn signed(&self, names: Vec<String>, client: &[(DnType, &str)]) -> Signed {
         let sign = || -> Result<_, rcgen::Error> {
             let key = KeyPair::generate()?;
             let mut wanted = CertificateParams::new(names)?;
-            if let Some(name) = common_name {
-                wanted.distinguished_name.push(DnType::CommonName, name);
+            for (kind, name) in client {
+                wanted.distinguished_name.push(kind.clone(), *name);
+            }
+            if !client.is_empty() {
                 wanted.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
             }
             let certificate = wanted.signed_by(&key, &self.issuer)?.pem();

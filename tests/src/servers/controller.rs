@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal as Kill;
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate_core::{Signal, WorkloadId};
+use tidegate_core::{Signal, Timestamp, WorkloadId};
 use tidegate_digest::v1::digests_client::DigestsClient;
 use tidegate_digest::{Part, Parts, v1};
 use tokio::sync::mpsc;
@@ -193,7 +193,13 @@ impl Agent {
     /// Sends digests of `node` to a controller until it is dropped, and again after a break.
     #[must_use]
     pub fn start(digests: &str, node: &str) -> Self {
-        Self::start_with(digests, node, None)
+        Self::start_with(digests, node, None, Duration::ZERO)
+    }
+
+    /// The same, by a clock that is ahead by so much.
+    #[must_use]
+    pub fn start_ahead(digests: &str, node: &str, by: Duration) -> Self {
+        Self::start_with(digests, node, None, by)
     }
 
     /// The same, over TLS: the controller is trusted by this authority, PEM.
@@ -201,17 +207,17 @@ impl Agent {
     pub fn start_trusting(digests: &str, node: &str, authority: &str) -> Self {
         crypto();
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
-        Self::start_with(digests, node, Some(tls))
+        Self::start_with(digests, node, Some(tls), Duration::ZERO)
     }
 
-    fn start_with(digests: &str, node: &str, tls: Option<ClientTlsConfig>) -> Self {
+    fn start_with(digests: &str, node: &str, tls: Option<ClientTlsConfig>, ahead: Duration) -> Self {
         let told: Arc<Mutex<Told>> = Arc::default();
         let (url, node, telling) = (digests.to_owned(), node.to_owned(), Arc::clone(&told));
         let task = tokio::spawn(async move {
             let mut sequence = 0;
             loop {
                 // A controller that is away or refuses is what some tests are about.
-                drop(stream(&url, tls.clone(), &node, &telling, &mut sequence).await);
+                drop(stream(&url, tls.clone(), (&node, ahead), &telling, &mut sequence).await);
                 tokio::time::sleep(DIGEST_EVERY).await;
             }
         });
@@ -249,7 +255,7 @@ impl Drop for Agent {
 async fn stream(
     url: &str,
     tls: Option<ClientTlsConfig>,
-    node: &str,
+    (node, ahead): (&str, Duration),
     told: &Mutex<Told>,
     sequence: &mut u64,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -262,7 +268,7 @@ async fn stream(
     let mut receipts = client.send(ReceiverStream::new(waiting)).await?.into_inner();
     loop {
         *sequence += 1;
-        digests.send(digest(node, *sequence, told)).await?;
+        digests.send(digest(node, *sequence, now() + ahead, told)).await?;
         if receipts.message().await?.is_none() {
             return Ok(());
         }
@@ -270,7 +276,7 @@ async fn stream(
     }
 }
 
-fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
+fn digest(node: &str, sequence: u64, at: Timestamp, told: &Mutex<Told>) -> v1::Digest {
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);
     let part = |(values, pods): &(BTreeMap<Signal, f64>, BTreeMap<String, f64>)| Part {
         answered: 1,
@@ -280,5 +286,5 @@ fn digest(node: &str, sequence: u64, told: &Mutex<Told>) -> v1::Digest {
         ..Part::default()
     };
     let workloads = told.iter().map(|(id, known)| (id.clone(), part(known))).collect();
-    v1::Digest::from(&Parts { node: node.to_owned(), sequence, at: now(), workloads })
+    v1::Digest::from(&Parts { node: node.to_owned(), sequence, at, workloads })
 }

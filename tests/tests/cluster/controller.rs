@@ -408,6 +408,24 @@ async fn a_digest_of_a_node_that_is_none_is_refused_and_counted() {
 }
 
 #[tokio::test]
+async fn a_node_whose_clock_is_hours_ahead_is_heard_like_the_others_and_the_distance_is_told() {
+    let scene = Scene::set().await;
+    let controller = scene.controller("one").await;
+    let hours = Duration::from_secs(2 * 3600);
+    let agent = Agent::start_ahead(controller.digests(), "node-a", hours);
+    agent.tell(CHAT, &load(2.0));
+    scene.policy("active", json!({})).await;
+    scene.condition("Active", "True", "Acting").await;
+    agent.tell(CHAT, &load(45.0));
+    scene.sized("a size for 45 requests a second", |size| size >= 5).await;
+    let status = scene.policies().get("chat").await.unwrap().status.unwrap();
+    let age = status.demand.expect("it is known").age_seconds;
+    assert!((0.0..10.0).contains(&age), "{age} s: an age is by the controller's own clock");
+    let skew = metric(&controller, Metric::DigestSkewSeconds, "").await.expect("it is told");
+    assert!((skew - hours.as_secs_f64()).abs() < 10.0, "{skew} s");
+}
+
+#[tokio::test]
 async fn a_policy_that_cannot_be_read_is_told_and_holds_up_no_other() {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
     let scene = Scene::set().await;

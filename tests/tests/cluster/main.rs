@@ -25,3 +25,4 @@ mod race;
 mod rights;
 mod simulated_nodes;
 mod targets;
+mod variants;

@@ -70,11 +70,21 @@ fn values_that_make_no_sense_are_refused_before_anything_is_made() {
         "agent.without={all}",
         "agent.kernelLog=kern.log",
         "podMonitor.interval=often",
+        "agent.otlp.push.protocol=udp",
         "no.such=value",
     ] {
         let output = helm(&["template", "tidegate", &chart, "--set", value]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains("values don't meet"), "{value}: {said}");
+    }
+    // What only together makes no sense.
+    for (value, missing) in [
+        ("agent.otlp.receive.enabled=true", "agent.tlsSecretName"),
+        ("agent.otlp.push.ca=true", "agent.otlp.push.secretName"),
+    ] {
+        let output = helm(&["template", "tidegate", &chart, "--set", value]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(missing), "{value}: {said}");
     }
 }
 

@@ -1,14 +1,15 @@
 //! The chart on a real node: its image, its identities, and pods that the controller asks for and the kubelet runs.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, AttachParams, ListParams, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tidegate_actuator::crds::{ServingPolicy, definitions};
@@ -21,6 +22,7 @@ use tidegate_tests::repository::root;
 use tidegate_tests::servers::kubernetes::{ControlPlane, LiveNode, Options, pause};
 use tidegate_tests::servers::{binary, free_port, https};
 use tidegate_tests::waiting;
+use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 const SOON: Duration = Duration::from_secs(120);
@@ -49,11 +51,17 @@ pub(crate) struct Ports {
     api: u16,
     digests: u16,
     pub(crate) metrics: u16,
+    otlp: [u16; 2],
 }
 
 impl Ports {
     pub(crate) fn free() -> Self {
-        Self { api: free_port(), digests: free_port(), metrics: free_port() }
+        Self {
+            api: free_port(),
+            digests: free_port(),
+            metrics: free_port(),
+            otlp: [free_port(), free_port()],
+        }
     }
 }
 
@@ -68,6 +76,7 @@ fn install(control_plane: &ControlPlane, ports: &Ports, more: &[String]) {
         "apiServer.host=127.0.0.1".into(),
         format!("apiServer.port={}", control_plane.port()),
         format!("ports.api={},ports.digests={},ports.metrics={}", ports.api, ports.digests, ports.metrics),
+        format!("ports.otlpGrpc={},ports.otlpHttp={}", ports.otlp[0], ports.otlp[1]),
         "controller.replicas=1,controller.hostNetwork=true".into(),
         "agent.hostNetwork=true,restore.hostNetwork=true".into(),
         format!("agent.controllerUrl=https://127.0.0.1:{}", ports.digests),
@@ -152,6 +161,87 @@ async fn controllers_page(client: &Client, port: u16) -> Option<String> {
     answer.text().await.ok()
 }
 
+/// Tidegate's own, unless it is there.
+async fn create_namespace(client: &Client) {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    if namespaces.get_opt(NAMESPACE).await.expect("the API server answers").is_none() {
+        let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
+        namespaces.create(&PostParams::default(), &namespace).await.expect("it is new");
+    }
+}
+
+/// Values of the chart with which pods may push to the agent, with a certificate and a token of the user's; and what the
+/// certificate is trusted by.
+async fn takes_pushes(client: &Client) -> (Vec<String>, String) {
+    create_namespace(client).await;
+    let names = vec!["localhost".to_owned(), format!("tidegate-agent.{NAMESPACE}.svc")];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
+    let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = json!({
+        "metadata": { "name": "agents" }, "type": "kubernetes.io/tls",
+        "stringData": { "tls.crt": certificate, "tls.key": key },
+    });
+    let tokens =
+        json!({ "metadata": { "name": "senders" }, "stringData": { "tokens": format!("{SENDER} push\n") } });
+    for secret in [tls, tokens] {
+        secrets.create(&PostParams::default(), &object(secret)).await.expect("it is new");
+    }
+    let values = [
+        "agent.tlsSecretName=agents",
+        "agent.otlp.receive.enabled=true",
+        "agent.otlp.receive.tokensSecretName=senders",
+    ];
+    (values.map(str::to_owned).to_vec(), certificate)
+}
+
+/// Token of whoever pushes.
+const SENDER: &str = "sender-of-the-test";
+
+/// Metrics are taken over TLS by the user's certificate, of whoever has the token, and stand on the agent's page.
+async fn pushed(ports: &Ports, authority: &str) {
+    let nanoseconds = format!("{}000000", waiting::now().as_millis());
+    let metrics = json!({ "resourceMetrics": [{
+        "resource": { "attributes": [{ "key": "service.name", "value": { "stringValue": "chat" } }] },
+        "scopeMetrics": [{ "metrics": [{
+            "name": "pushed.by.the.test",
+            "gauge": { "dataPoints": [{ "timeUnixNano": nanoseconds, "asDouble": 42.5 }] },
+        }] }],
+    }] });
+    let url = format!("https://localhost:{}/v1/metrics", ports.otlp[1]);
+    let push = || https(authority.as_bytes()).post(&url).json(&metrics);
+    let denied = push().send().await.expect("it answers");
+    assert_eq!(denied.status(), 401, "nobody pushes without a token");
+    let taken = push().bearer_auth(SENDER).send().await.expect("it answers");
+    assert_eq!(taken.status(), 200, "{}", taken.text().await.unwrap_or_default());
+    wait("what was pushed", async || {
+        let page = agents_page(ports.metrics).await?;
+        value(&page, "pushed_by_the_test", "").filter(|told| (*told - 42.5).abs() < 1e-9)
+    })
+    .await;
+}
+
+/// What an agent's own pod finds on its node, by the command that the documentation names.
+async fn checked(client: &Client, kubelet: &Path) {
+    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+    let params = ListParams::default().labels("app.kubernetes.io/component=agent");
+    let agents = pods.list(&params).await.expect("they can be listed").items;
+    let name = agents.into_iter().next().and_then(|pod| pod.metadata.name).expect("there is one");
+    let kubelet = kubelet.display().to_string();
+    let command = ["tidegate", "check", "node", "--root", "/host", "--kubelet", &kubelet, "--output", "json"];
+    let asked = AttachParams { stdin: false, stdout: true, stderr: false, ..AttachParams::default() };
+    let mut running = pods.exec(&name, command, &asked).await.expect("it can be run there");
+    let mut said = String::new();
+    let mut stdout = running.stdout().expect("it was asked for");
+    stdout.read_to_string(&mut said).await.expect("it is text");
+    let found: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let findings = found["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for subject in ["proc", "cgroups", "pod resources", "pods' logs"] {
+        let finding = findings.iter().find(|finding| finding["subject"] == subject);
+        assert_eq!(finding.map(|finding| &finding["verdict"]), Some(&json!("fine")), "{subject}: {found:#}");
+    }
+}
+
 /// Images, kinds and the chart, with these values besides those of every test; ready.
 pub(crate) async fn installed(
     control_plane: &ControlPlane,
@@ -162,9 +252,7 @@ pub(crate) async fn installed(
 ) {
     images(node);
     teach(client).await;
-    let namespaces = Api::<Namespace>::all(client.clone());
-    let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
-    namespaces.create(&PostParams::default(), &namespace).await.expect("it is new");
+    create_namespace(client).await;
     install(control_plane, ports, values);
     ready(client).await;
 }
@@ -175,7 +263,8 @@ async fn the_chart_runs_with_its_own_identities_and_the_kubelet_runs_what_the_co
     let node = LiveNode::start(&control_plane).await;
     let client = control_plane.client();
     let ports = Ports::free();
-    installed(&control_plane, &node, &client, &ports, &[]).await;
+    let (values, authority) = takes_pushes(&client).await;
+    installed(&control_plane, &node, &client, &ports, &values).await;
 
     // By its own token, over TLS, the agent tells the controller.
     wait("digests", async || {
@@ -192,6 +281,8 @@ async fn the_chart_runs_with_its_own_identities_and_the_kubelet_runs_what_the_co
     .await;
 
     logged().await;
+    pushed(&ports, &authority).await;
+    checked(&client, node.kubelet_root()).await;
 
     let deployment = object::<Deployment>(json!({
         "metadata": { "name": "idle" },

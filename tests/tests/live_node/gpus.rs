@@ -24,11 +24,18 @@ const SHOWN: Duration = Duration::from_secs(150);
 const WHOLE: &str = "nvidia.com/gpu";
 /// As NVIDIA's plugin calls GPUs in time slices.
 const SLICED: &str = "nvidia.com/gpu.shared";
-/// GPUs that are given out whole; one more is sliced.
+/// As it calls instances of a GPU that is split (MIG).
+const INSTANCE: &str = "nvidia.com/mig-1g.10gb";
+/// GPUs that are given out whole; one more is sliced, and one is split.
 const WHOLE_GPUS: usize = 4;
+const SPLIT_GPU: usize = WHOLE_GPUS + 1;
 
 fn uuid(gpu: usize) -> String {
     format!("GPU-00000000-0000-0000-0000-{gpu:012}")
+}
+
+fn instances() -> [String; 2] {
+    [1, 2].map(|instance| format!("MIG-00000000-0000-0000-0000-{instance:012}"))
 }
 
 /// A pod of a program that does nothing, and gets so many of a resource.
@@ -43,13 +50,13 @@ fn template(app: &str, resource: &str, count: usize) -> Value {
     })
 }
 
-/// The chart on a node with five GPUs, of which the first four are given out whole and the last in two slices.
+/// The chart on a node with six GPUs, of which the first four are given out whole, the next in two slices, and the last as two instances.
 struct Setting {
     client: Client,
     pods: Api<Pod>,
     metrics: u16,
     plugin: DevicePlugin,
-    _sliced: DevicePlugin,
+    _others: [DevicePlugin; 2],
     library: PathBuf,
     _dir: TempDir,
 }
@@ -58,11 +65,12 @@ impl Setting {
     async fn new(control_plane: &ControlPlane, node: &LiveNode) -> Self {
         let client = control_plane.client();
         let dir = tempfile::tempdir().expect("a directory can be made");
-        let uuids: Vec<_> = (0..=WHOLE_GPUS).map(uuid).collect();
-        let library = fake_nvml::driver(dir.path(), &uuids);
+        let uuids: Vec<_> = (0..=SPLIT_GPU).map(uuid).collect();
+        let library = fake_nvml::driver(dir.path(), &uuids, &instances());
         let plugin = DevicePlugin::start(node, WHOLE, &uuids[..WHOLE_GPUS]);
         let slices = [0, 1].map(|slice| format!("{}::{slice}", uuid(WHOLE_GPUS)));
-        let sliced = DevicePlugin::start(node, SLICED, &slices);
+        let others =
+            [DevicePlugin::start(node, SLICED, &slices), DevicePlugin::start(node, INSTANCE, &instances())];
         let ports = Ports::free();
         let values = [
             format!("agent.kubeletDir={}", node.kubelet_root().display()),
@@ -73,7 +81,7 @@ impl Setting {
         installed(control_plane, node, &client, &ports, &values).await;
         let pods = Api::default_namespaced(client.clone());
         let setting =
-            Self { client, pods, metrics: ports.metrics, plugin, _sliced: sliced, library, _dir: dir };
+            Self { client, pods, metrics: ports.metrics, plugin, _others: others, library, _dir: dir };
         setting.allocatable(WHOLE_GPUS).await;
         setting
     }
@@ -116,7 +124,7 @@ impl Setting {
     /// Waits until the agent shows each GPU with the pod that has it alone, by its own names and by DCGM's, and the others with none.
     async fn shows(&self, holders: &[&Holder]) -> String {
         let mut expected: BTreeMap<String, Whose> =
-            (0..=WHOLE_GPUS).map(|gpu| (uuid(gpu), Whose::default())).collect();
+            (0..=SPLIT_GPU).map(|gpu| (uuid(gpu), Whose::default())).collect();
         for holder in holders {
             for uuid in &holder.gpus {
                 let before = expected.insert(uuid.clone(), holder.whose());
@@ -126,11 +134,16 @@ impl Setting {
         let mut last = String::new();
         let seen = waiting::within(SHOWN, async || {
             last = agents_page(self.metrics).await?;
-            let as_expected = [Signal::GpuPowerWatts, Signal::GpuBusyRatio]
+            // Of one that is split the driver tells no use.
+            let mut used = expected.clone();
+            used.remove(&uuid(SPLIT_GPU));
+            let own = [(Signal::GpuPowerWatts, &expected), (Signal::GpuBusyRatio, &used)];
+            let dcgm = [(Dcgm::PowerUsage, &expected), (Dcgm::GpuUtil, &used)];
+            let as_expected = own
                 .iter()
-                .all(|signal| shown(&last, signal.metric_name(), "uuid") == expected)
-                && [Dcgm::PowerUsage, Dcgm::GpuUtil].iter().all(|name| {
-                    without_uid(shown(&last, name.family().name, "UUID")) == without_uid(expected.clone())
+                .all(|(signal, expected)| shown(&last, signal.metric_name(), "uuid") == **expected)
+                && dcgm.iter().all(|(name, expected)| {
+                    without_uid(shown(&last, name.family().name, "UUID")) == without_uid((*expected).clone())
                 });
             as_expected.then_some(())
         })
@@ -272,6 +285,7 @@ async fn each_gpu_is_shown_with_the_pod_that_the_kubelet_gave_it_to() {
     setting.shows(&[&two]).await;
 
     let shares = shared(&setting, &two).await;
+    split(&setting).await;
     let (output, found) = setting.check_node(&node);
     assert!(output.status.success(), "{found:#?}");
     assert_eq!(found["pod resources"].0, "fine", "{found:#?}");
@@ -297,6 +311,28 @@ async fn deployed(setting: &Setting, app: &str) -> Holder {
     let deployments = Api::<Deployment>::default_namespaced(setting.client.clone());
     deployments.create(&PostParams::default(), &object(deployment)).await.expect("it is right");
     setting.running(app).await
+}
+
+/// Each instance of a GPU is its own pod's, and the GPU itself nobody's.
+async fn split(setting: &Setting) {
+    let [first, second] =
+        [setting.create("left", INSTANCE, 1).await, setting.create("right", INSTANCE, 1).await];
+    let mut expected = BTreeMap::new();
+    for holder in [&first, &second] {
+        assert_eq!(holder.gpus.len(), 1, "{holder:?}");
+        expected.extend(holder.gpus.iter().map(|uuid| (uuid.clone(), holder.whose())));
+    }
+    assert!(expected.keys().eq(instances().iter()), "{expected:#?}");
+    let memory = Signal::GpuMemoryUsedBytes.metric_name();
+    let mut last = BTreeMap::new();
+    let seen = waiting::within(SHOWN, async || {
+        let page = agents_page(setting.metrics).await?;
+        last = shown(&page, memory, "uuid");
+        last.retain(|uuid, _| expected.contains_key(uuid));
+        (last == expected).then_some(())
+    })
+    .await;
+    assert!(seen.is_some(), "{expected:#?} is not what is shown: {last:#?}");
 }
 
 /// A GPU in time slices is nobody's once two have it: their parts are estimates, and together no more than it.

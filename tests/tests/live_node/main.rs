@@ -4,3 +4,4 @@ mod chart;
 mod gpus;
 mod node;
 mod serving;
+mod training;

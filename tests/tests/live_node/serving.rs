@@ -19,6 +19,7 @@ use tidegate_tests::servers::binary;
 use tidegate_tests::servers::kubernetes::{ControlPlane, LiveNode, Options};
 use tidegate_tests::waiting;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::chart::{NAMESPACE, Ports, installed, object, uninstall, wait};
 
@@ -29,6 +30,8 @@ const PER_REPLICA: f64 = 10.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the addresses are looked up, as an ingress learns of them.
 const LOOK: Duration = Duration::from_millis(100);
+/// Until a load step is answered, on a busy two-core machine.
+const SOON: Duration = Duration::from_secs(60);
 /// A smaller size must have been enough for a while.
 const FALLEN: Duration = Duration::from_secs(180);
 
@@ -227,7 +230,14 @@ async fn a_load_that_rises_and_falls_is_served_by_pods_that_come_and_go_and_no_r
     let ingress = Ingress::start(&client);
     ingress.load(4);
     wait("some answers", async || (ingress.answered.load(Ordering::Relaxed) > 20).then_some(())).await;
+    let stepped = Instant::now();
     ingress.load(25);
+    waiting::until("a size for 25 requests a second", SOON, async || {
+        let asked = deployments.get("digits").await.ok()?.spec?.replicas?;
+        (asked >= 3)
+            .then(|| println!("from the load step to {asked} replicas written: {:.1?}", stepped.elapsed()))
+    })
+    .await;
     wait("replicas for 25 requests a second", async || ready().await.filter(|ready| *ready >= 3)).await;
     // A kubelet that restarts may call a pod ready before it has asked it: none is to be on its way up meanwhile.
     wait("all replicas that were asked for", async || {

@@ -321,6 +321,7 @@ impl Backend for Fake {
                 high: Some(13.1),
                 unit: "req/s".into(),
                 source: "learned".into(),
+                variant: Some("6d4cf56db6@NVIDIA-H100-80GB-HBM3".into()),
             }),
             lead_time: serve.then_some(LeadTime { p50_s: Some(7.9), p90_s: Some(12.4), starts: 23 }),
             provision: serve.then(|| Provision {

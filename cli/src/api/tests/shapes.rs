@@ -42,7 +42,7 @@ async fn one_workload_is_the_same_object_with_more() {
         for more in ["policy", "capacity", "lead_time", "league"] {
             assert!(one.get(more).is_some(), "{more}");
         }
-        assert_eq!(fields(&one["capacity"]), ["low", "mid", "high", "unit", "source"]);
+        assert_eq!(fields(&one["capacity"]), ["low", "mid", "high", "unit", "source", "variant"]);
         assert_eq!(fields(&one["lead_time"]), ["p50_s", "p90_s", "starts"]);
         let row = ["signal", "model", "pinball", "pinball_ratio", "coverage95", "origins", "in_use"];
         assert_eq!(fields(&one["league"][0]), row);

@@ -137,6 +137,8 @@ pub(crate) struct Capacity {
     pub(crate) unit: String,
     /// `hint`, `learned` or `measured`.
     pub(crate) source: String,
+    /// Of what: the version of the pod template and the type of GPU, `VERSION@GPU`; `null` where nobody tells.
+    pub(crate) variant: Option<String>,
 }
 
 /// How the load is provided for: the stance that was rehearsed on the workload's own past and chosen.

@@ -28,6 +28,8 @@ const NODE_KUBECONFIG: &str = "node.kubeconfig";
 const FRONT_PROXY_CA: &str = "front-proxy-ca.pem";
 const FRONT_PROXY_CERTIFICATE: &str = "front-proxy.crt";
 const FRONT_PROXY_KEY: &str = "front-proxy.key";
+const KUBELETS_CERTIFICATE: &str = "kubelet-client.crt";
+const KUBELETS_KEY: &str = "kubelet-client.key";
 const SERVING_CERTIFICATE: &str = "serving.crt";
 const SERVING_KEY: &str = "serving.key";
 const SERVICE_ACCOUNT_PUBLIC: &str = "service-accounts.pub";
@@ -51,6 +53,11 @@ impl Credentials {
         write(CA, &authority.pem);
         write(SERVING_CERTIFICATE, &certificate);
         write(SERVING_KEY, &key);
+        // Whoever has it may do anything that a kubelet can be asked for.
+        let Signed { certificate, key } =
+            authority.client_of("kube-apiserver-kubelet-client", "system:masters");
+        write(KUBELETS_CERTIFICATE, &certificate);
+        write(KUBELETS_KEY, &key);
         // An authority of its own: whoever it signs may speak for any user.
         let front_proxy = Authority::new();
         let Signed { certificate, key } = front_proxy.client(FRONT_PROXY);
@@ -113,11 +120,14 @@ impl Credentials {
             ("requestheader-client-ca-file", FRONT_PROXY_CA),
             ("proxy-client-cert-file", FRONT_PROXY_CERTIFICATE),
             ("proxy-client-key-file", FRONT_PROXY_KEY),
+            ("kubelet-client-certificate", KUBELETS_CERTIFICATE),
+            ("kubelet-client-key", KUBELETS_KEY),
         ];
         let issuer = "https://kubernetes.default.svc";
         let words = [
             format!("--service-account-issuer={issuer}"),
             format!("--api-audiences={issuer}"),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
             format!("--requestheader-allowed-names={FRONT_PROXY}"),
             "--requestheader-username-headers=X-Remote-User".to_owned(),
             "--requestheader-group-headers=X-Remote-Group".to_owned(),

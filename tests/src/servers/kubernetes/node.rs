@@ -26,6 +26,8 @@ mod remains;
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// Another suite on this machine may have a node: only one can be, for its directories are the machine's.
 const TURN_LIMIT: Duration = Duration::from_secs(900);
+/// Address of the node, on the machine's loopback interface: neither kubelets nor API servers take one of 127.0.0.0/8 for a node's.
+const ADDRESS: &str = "10.231.255.1";
 /// The image that holds a pod together.
 const PAUSE: &str = "pause";
 const SUITE: &str = "live-node";
@@ -50,7 +52,6 @@ struct KubeletCommand {
     config: PathBuf,
     kubeconfig: PathBuf,
     root: PathBuf,
-    port: u16,
 }
 
 impl LiveNode {
@@ -66,7 +67,7 @@ impl LiveNode {
         let turn = turn().await;
         let dir = tempfile::Builder::new().prefix("tidegate-node-").tempdir();
         let dir = dir.expect("a temporary directory can be made");
-        let remains = Remains::of(dir.path());
+        let remains = Remains::of(dir.path(), ADDRESS);
         let mut containerd = start_containerd(dir.path());
         let containers = Containers::new(&directory("containerd", SUITE).join("bin/ctr"), dir.path());
         waiting::until("containerd", READY_LIMIT, async || {
@@ -97,12 +98,6 @@ impl LiveNode {
     #[must_use]
     pub fn name(&self) -> &'static str {
         NODE_NAME
-    }
-
-    /// Port of the kubelet's own API on 127.0.0.1.
-    #[must_use]
-    pub fn kubelet_port(&self) -> u16 {
-        self.kubelet_command.port
     }
 
     /// The kubelet's directory; its device plugins' is another, the machine's own.
@@ -166,22 +161,22 @@ impl LiveNode {
 
 impl KubeletCommand {
     fn write(dir: &Path, control_plane: &ControlPlane) -> Self {
-        let (port, config) = (free_port(), dir.join("kubelet.yaml"));
-        let words = [("PORT", port.to_string()), ("HEALTH_PORT", free_port().to_string())];
+        let config = dir.join("kubelet.yaml");
+        let words = [
+            ("ADDRESS", ADDRESS.to_owned()),
+            ("PORT", free_port().to_string()),
+            ("HEALTH_PORT", free_port().to_string()),
+            ("CA", control_plane.credentials.ca().display().to_string()),
+        ];
         write_filled(&config, include_str!("node/kubelet.yaml"), dir, &words.into());
-        Self {
-            config,
-            kubeconfig: control_plane.credentials.node_kubeconfig(),
-            root: dir.join("kubelet"),
-            port,
-        }
+        Self { config, kubeconfig: control_plane.credentials.node_kubeconfig(), root: dir.join("kubelet") }
     }
 
     fn command(&self) -> Command {
         let mut command = command("kubelet");
         command.arg("--config").arg(&self.config).arg("--kubeconfig").arg(&self.kubeconfig);
         command.arg("--root-dir").arg(&self.root).arg("--cert-dir").arg(self.root.join("pki"));
-        command.args(["--hostname-override", NODE_NAME]);
+        command.args(["--hostname-override", NODE_NAME, "--node-ip", ADDRESS]);
         command
     }
 }

@@ -1,4 +1,4 @@
-//! What a node leaves on the machine outside its directory: mounts, cgroups, logs, networks. When it is dropped, they are gone.
+//! What a node leaves on the machine outside its directory: mounts, cgroups, logs, networks, its address. When it is dropped, they are gone.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -30,11 +30,12 @@ pub(super) struct Remains {
     dir: PathBuf,
     before: Vec<(&'static str, Option<BTreeSet<OsString>>)>,
     new: Vec<&'static str>,
+    address: &'static str,
 }
 
 impl Remains {
-    /// Of a node in this directory, which has not started yet. What a killed one left is taken away now.
-    pub(super) fn of(dir: &Path) -> Self {
+    /// Of a node in this directory, which has not started yet and is given this address. What a killed one left is taken away now.
+    pub(super) fn of(dir: &Path, address: &'static str) -> Self {
         let kubelets = kubelets();
         assert!(
             kubelets.is_empty(),
@@ -43,7 +44,9 @@ impl Remains {
         remove_pods();
         let before = SHARED.map(|path| (path, names_in(Path::new(path)))).into();
         let new = OURS_IF_NEW.into_iter().filter(|path| !Path::new(path).exists()).collect();
-        Self { dir: dir.to_owned(), before, new }
+        let given = on_loopback("replace", address);
+        assert!(given, "the node can be given no address: is iproute2 installed?");
+        Self { dir: dir.to_owned(), before, new, address }
     }
 
     /// Directories of logs that were not there before.
@@ -56,6 +59,7 @@ impl Remains {
 impl Drop for Remains {
     fn drop(&mut self) {
         remove_pods();
+        on_loopback("del", self.address);
         unmount_below(&self.dir);
         for (path, before) in &self.before {
             let path = Path::new(path);
@@ -72,6 +76,13 @@ impl Drop for Remains {
             remove(path);
         }
     }
+}
+
+/// Gives the loopback interface an address, or takes it away.
+fn on_loopback(verb: &str, address: &str) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["address", verb, &format!("{address}/32"), "dev", "lo"]);
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Kills every process in a cgroup of pods.
