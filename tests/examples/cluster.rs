@@ -7,31 +7,19 @@
 
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use tidegate_actuator::crds::{ServingPolicy, definitions};
+use kube::Client;
 use tidegate_core::{Metric, Signal};
+use tidegate_tests::servers::kubernetes::stand_ins::{self, PODS};
 use tidegate_tests::servers::kubernetes::{ControlPlane, Options};
 use tidegate_tests::servers::{Agent, Controller};
 use tidegate_tests::waiting;
 
-/// Requests to the API server at once, while the scene is set.
-const AT_ONCE: usize = 64;
-/// Pods of a workload.
-const PODS: usize = 2;
 /// Workloads that one agent tells of; a digest has room for 2,000.
 const PER_NODE: usize = 1000;
 /// Every workload must be decided by then.
 const DECIDED_MAX: Duration = Duration::from_secs(600);
 /// What happens at a start is over.
 const SETTLED: Duration = Duration::from_secs(60);
-
-const GROUP: &str = "bench.tidegate.io";
 
 #[tokio::main]
 async fn main() {
@@ -41,7 +29,7 @@ async fn main() {
     let control_plane = ControlPlane::start(&Options::default()).await;
     let client = control_plane.client();
     let begun = now();
-    set(&client, workloads).await;
+    stand_ins::make(&client, workloads, workloads.div_ceil(PER_NODE)).await;
     println!("{workloads} workloads of {PODS} pods made in {:.0} s", begun.elapsed().as_secs_f64());
     let before = requests_over(&client, Duration::from_secs(60)).await;
 
@@ -51,7 +39,7 @@ async fn main() {
     let agents: Vec<_> =
         (0..nodes).map(|n| Agent::start(controller.digests(), &format!("node-{n}"))).collect();
     for w in 0..workloads {
-        agents[w / PER_NODE].tell(&format!("default/server/{}", name(w)), &load(w));
+        agents[w / PER_NODE].tell(&stand_ins::id(w), &load(w));
     }
     waiting::until("every workload to be decided", DECIDED_MAX, async || {
         let all = controller.get("/api/v1/workloads").await?;
@@ -94,10 +82,6 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn name(workload: usize) -> String {
-    format!("server-{workload:05}")
-}
-
 /// Between one and ten requests a second; each replica carries ten.
 fn load(workload: usize) -> [(Signal, f64); 4] {
     #[expect(clippy::cast_precision_loss, reason = "below ten")]
@@ -108,83 +92,6 @@ fn load(workload: usize) -> [(Signal, f64); 4] {
         (Signal::InFlight, rate * 0.4),
         (Signal::Queued, 0.0),
     ]
-}
-
-fn object<K: DeserializeOwned>(manifest: Value) -> K {
-    serde_json::from_value(manifest).expect("the manifest has the right types")
-}
-
-/// Nodes, a kind with `scale` that nobody else controls, its objects, their pods and policies.
-async fn set(client: &Client, workloads: usize) {
-    let crds = Api::<CustomResourceDefinition>::all(client.clone());
-    let servers: CustomResourceDefinition = object(json!({
-        "metadata": { "name": format!("servers.{GROUP}") },
-        "spec": {
-            "group": GROUP, "scope": "Namespaced",
-            "names": { "kind": "Server", "plural": "servers", "singular": "server" },
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "subresources": { "scale": { "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas" } },
-                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-            }],
-        },
-    }));
-    for definition in definitions().into_iter().chain([servers]) {
-        let name = definition.name_any();
-        let params = PatchParams::apply("bench").force();
-        crds.patch(&name, &params, &Patch::Apply(&definition)).await.expect("the definition is right");
-        waiting::until(&format!("{name} to be served"), DECIDED_MAX, async || {
-            let conditions = crds.get(&name).await.ok()?.status?.conditions?;
-            conditions.iter().any(|c| c.type_ == "Established" && c.status == "True").then_some(())
-        })
-        .await;
-    }
-    let nodes = Api::<Node>::all(client.clone());
-    for n in 0..workloads.div_ceil(PER_NODE) {
-        let node = object(json!({ "metadata": { "name": format!("node-{n}") } }));
-        nodes.create(&PostParams::default(), &node).await.expect("the node is right");
-    }
-    futures::stream::iter(0..workloads)
-        .for_each_concurrent(AT_ONCE, |workload| async move { one(client, workload).await })
-        .await;
-}
-
-async fn one(client: &Client, workload: usize) {
-    let (name, params) = (name(workload), PostParams::default());
-    let gvk = GroupVersionKind::gvk(GROUP, "v1", "Server");
-    let resource = ApiResource::from_gvk_with_plural(&gvk, "servers");
-    let servers: Api<DynamicObject> = Api::default_namespaced_with(client.clone(), &resource);
-    let server = json!({
-        "apiVersion": format!("{GROUP}/v1"), "kind": "Server", "metadata": { "name": name },
-        "spec": { "replicas": PODS, "selector": { "matchLabels": { "app": name } } },
-    });
-    servers.create(&params, &object(server)).await.expect("the object is right");
-    let pods = Api::<Pod>::default_namespaced(client.clone());
-    for n in 0..PODS {
-        // Gated: no scheduler looks at it.
-        let pod = json!({
-            "metadata": { "name": format!("{name}-{n}"), "labels": { "app": name } },
-            "spec": { "schedulingGates": [{ "name": "bench.tidegate.io/none" }], "containers": [{ "name": "c", "image": "c" }] },
-        });
-        pods.create(&params, &object(pod)).await.expect("the pod is right");
-        let ready = json!({ "status": { "phase": "Running", "conditions": [
-            { "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
-        ] } });
-        let patch = Patch::Strategic(ready);
-        let patched = pods.patch_status(&format!("{name}-{n}"), &PatchParams::default(), &patch).await;
-        patched.expect("the status is right");
-    }
-    let policies = Api::<ServingPolicy>::default_namespaced(client.clone());
-    let policy = json!({
-        "apiVersion": "tidegate.io/v1alpha1", "kind": "ServingPolicy", "metadata": { "name": name },
-        "spec": {
-            "target": { "apiVersion": format!("{GROUP}/v1"), "kind": "Server", "name": name },
-            "mode": "active", "replicas": { "min": PODS, "max": 8 },
-            "slo": { "latency": "2s", "target": 0.99 },
-            "capacity": { "requestsPerSecond": 10.0, "concurrency": 4 },
-        },
-    });
-    policies.create(&params, &object(policy)).await.expect("the policy is right");
 }
 
 /// Requests that the API server has answered so far.

@@ -26,7 +26,7 @@ struct Bench {
     about: &'static str,
 }
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 12] = [
     Bench {
         name: "forecast",
         package: "tidegate-predictor",
@@ -106,6 +106,14 @@ const BENCHES: [Bench; 11] = [
         binary: true,
         servers: &["kubernetes"],
         about: "round, memory, CPU and API requests of the controller; arguments: workloads, seconds",
+    },
+    Bench {
+        name: "reaction",
+        package: "tidegate-tests",
+        example: "reaction",
+        binary: true,
+        servers: &["kubernetes"],
+        about: "time from a load step to the new size, through a real agent and a real controller; argument: workloads",
     },
     Bench {
         name: "outage",

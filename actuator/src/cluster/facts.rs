@@ -24,7 +24,7 @@ const GROUPS_MAX: usize = 64;
 const KUEUE_LABELS: [&str; 2] = ["kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/managed"];
 
 /// What is kept of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodFacts {
     /// Unique for all time.
     pub uid: String,

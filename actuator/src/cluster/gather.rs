@@ -165,15 +165,7 @@ mod tests {
             labels: BTreeMap::from([("app".to_owned(), "chat".to_owned())]),
             created: at(created),
             ready_since: ready.map(at),
-            deleting: false,
-            ended: false,
-            crash_loop: false,
-            restarts: 0,
-            unschedulable: None,
-            scheduled: None,
-            node: None,
-            ip: None,
-            marked: false,
+            ..PodFacts::default()
         }
     }
 

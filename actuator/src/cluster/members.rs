@@ -97,7 +97,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-    use tidegate_core::Timestamp;
 
     use super::super::watch::Table;
     use super::*;
@@ -106,17 +105,7 @@ mod tests {
         PodFacts {
             uid: "u".into(),
             labels: labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect(),
-            created: Timestamp::EPOCH,
-            ready_since: None,
-            deleting: false,
-            ended: false,
-            crash_loop: false,
-            restarts: 0,
-            unschedulable: None,
-            scheduled: None,
-            node: None,
-            ip: None,
-            marked: false,
+            ..PodFacts::default()
         }
     }
 

@@ -95,19 +95,10 @@ mod tests {
     fn pod(created: i64, ready: bool, marked: bool) -> PodFacts {
         let at = Timestamp::from_secs;
         PodFacts {
-            uid: String::new(),
-            labels: BTreeMap::new(),
             created: at(created),
             ready_since: ready.then(|| at(created + 5)),
-            deleting: false,
-            ended: false,
-            crash_loop: false,
-            restarts: 0,
-            unschedulable: None,
-            scheduled: None,
-            node: None,
-            ip: None,
             marked,
+            ..PodFacts::default()
         }
     }
 

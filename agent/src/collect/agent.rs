@@ -57,14 +57,14 @@ pub struct Paces {
 }
 
 impl Default for Paces {
-    /// 5 s each; filesystems and volumes, 30 s.
+    /// 5 s each; containers, of which a node may have hundreds, 10 s, as the kubelet reads them; filesystems and volumes, 30 s.
     fn default() -> Self {
         Self {
             node: Duration::from_secs(5),
             filesystem: Duration::from_secs(30),
             process: Duration::from_secs(5),
             scrape: Duration::from_secs(5),
-            container: Duration::from_secs(5),
+            container: Duration::from_secs(10),
             volume: Duration::from_secs(30),
             gpu: Duration::from_secs(5),
             kernel_log: Duration::from_secs(5),

@@ -31,7 +31,7 @@ use usage::{Usage, number};
 use v1::Hierarchies;
 
 /// Limits hardly ever change: they are read with one reading of so many, and of a container that is new at once.
-const LIMITS_EVERY: u64 = 6;
+const LIMITS_EVERY: u64 = 3;
 
 /// Where things are on the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

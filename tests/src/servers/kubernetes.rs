@@ -21,6 +21,7 @@ mod device_plugin;
 mod helm;
 mod kwok;
 mod node;
+pub mod stand_ins;
 
 pub use adapter::PrometheusAdapter;
 pub use device_plugin::DevicePlugin;

@@ -51,7 +51,7 @@ fn status() -> ServingPolicyStatus {
         "observedGeneration": 1,
         "via": "scale",
         "replicas": { "wanted": 5, "ready": 4, "starting": 1 },
-        "demand": { "signal": "requests_per_second", "value": 12.5, "unit": "req/s", "ageSeconds": 2.0, "source": "agent" },
+        "demand": { "signal": "requests_per_second", "value": 12.5, "unit": "req/s", "ageSeconds": 2.0, "source": "agents" },
         "capacityPerReplica": 3.0,
         "leadTimeSeconds": 42.0,
         "forecast": { "at": "2026-01-31T08:00:00Z", "p50": 12.0, "p95": 15.0, "windowMax": 16.5 },

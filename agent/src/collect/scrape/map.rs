@@ -128,6 +128,13 @@ pub(super) struct Snapshot {
     pub(super) whole: bool,
 }
 
+impl Snapshot {
+    /// Whether any rule found its family.
+    pub(super) fn is_known(&self) -> bool {
+        self.seen.iter().any(|seen| *seen != Seen::Nothing)
+    }
+}
+
 /// Takes in one page.
 #[derive(Debug)]
 pub(super) struct Intake {

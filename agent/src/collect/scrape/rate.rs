@@ -163,7 +163,10 @@ fn part(rule: &SignalRule, before: Option<At<'_>>, now: At<'_>) -> Option<Part> 
     }
     let before = before?;
     let seconds = now.0.at.seconds_since(&before.0.at)?;
-    match (before.1, now.1) {
+    let none = Seen::Counter(HashMap::new());
+    // Many a server has no family of errors before the first one. Of other families, one that comes late may come with a past.
+    let is_new = *before.1 == Seen::Nothing && rule.signal == Signal::ErrorsPerSecond && before.0.is_known();
+    match (if is_new { &none } else { before.1 }, now.1) {
         (Seen::Counter(from), Seen::Counter(to)) => {
             let rate = gain(before.0, from, to)? / seconds;
             let is_shared = rule.how == How::CounterRateMean;

@@ -109,6 +109,19 @@ fn a_family_without_series_counts_nothing_so_far() {
 }
 
 #[test]
+fn errors_that_a_page_did_not_have_before_are_new_and_other_families_may_have_a_past() {
+    let told = "vllm:num_requests_running 1\n";
+    let errors = "vllm:admission_rejections_total 20\n";
+    let parts = between(&known(), told, &format!("{told}{errors}"), None);
+    assert_eq!(sum(&parts, Signal::ErrorsPerSecond), Some(2.0));
+    let done = "vllm:request_success_total 5000\n";
+    let parts = between(&known(), told, &format!("{told}{done}"), None);
+    assert_eq!(sum(&parts, Signal::CompletionsPerSecond), None);
+    let nothing = between(&known(), "", &format!("{told}{errors}"), None);
+    assert_eq!(sum(&nothing, Signal::ErrorsPerSecond), None, "it was not known to be this runtime's page");
+}
+
+#[test]
 fn a_value_that_is_no_number_spoils_its_sum_alone() {
     let before = "digits_in_flight{pool=\"a\"} 1\ndigits_in_flight{pool=\"b\"} NaN\ndigits_queue_depth 2\n";
     let parts = between(&known(), before, before, None);
