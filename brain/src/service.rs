@@ -5,6 +5,10 @@
 //! Where requests are served together, as in the continuous batching of language models, each takes longer the more there are
 //! beside it: an iteration costs a fixed time and a little for each. So the time is learned as a line over the requests that a
 //! replica has, and read where the replica is full. For a service that takes its time whatever else goes on, the line is flat.
+//!
+//! Requests being served are often known by a gauge that is read now and then. Its noise stands on both sides of the line, which by
+//! least squares would rise for it; so what differs is told by what ended (instrumental variables: Wooldridge, *Introductory
+//! Econometrics*, §15.1), and only where that differs by more than chance.
 
 use std::time::Duration;
 
@@ -25,6 +29,8 @@ const SERVICE_VARIATION: f64 = 0.6;
 pub(crate) const MARGIN: f64 = 0.02;
 /// Below this determinant, relative to the product of its diagonal, loads were too alike to tell a slope from a level.
 const SPREAD_MIN: f64 = 0.002;
+/// The same in multiples of what chance makes of it: the variance of counts over the square of their mean. Twice the deviation.
+const SPREAD_CHANCES: f64 = 4.0;
 
 /// Share of requests that chance alone may make late.
 pub(crate) fn chance(slo: &Slo) -> f64 {
@@ -37,8 +43,10 @@ pub(crate) struct ServiceTime {
     open: Window,
     busy_s: f64,
     ended: f64,
-    /// Of `x` = ended per second, `z` = `x` × requests in a replica, `f` = requests being served: `xx`, `xz`, `zz`, `xf`, `zf`.
-    sums: [f64; 5],
+    /// Of `x` = ended per second, `z` = `x` × requests in a replica, `f` = requests being served, and `w` = `x` × ended per second and
+    /// replica, which goes with `z` and has no part in its noise: `xx`, `xz`, `xf`, `wx`, `wz`, `wf`.
+    sums: [f64; 6],
+    windows: f64,
     faded_at: Option<Timestamp>,
 }
 
@@ -83,10 +91,11 @@ impl ServiceTime {
         self.busy_s = self.busy_s * keep + window.busy_s;
         self.ended = self.ended * keep + window.ended;
         let (x, f) = (window.ended / window.seconds, window.busy_s / window.seconds);
-        let z = x * window.busy_s / window.replica_s;
-        for (sum, term) in self.sums.iter_mut().zip([x * x, x * z, z * z, x * f, z * f]) {
+        let (z, w) = (x * window.busy_s / window.replica_s, x * window.ended / window.replica_s);
+        for (sum, term) in self.sums.iter_mut().zip([x * x, x * z, x * f, w * x, w * z, w * f]) {
             *sum = *sum * keep + term;
         }
+        self.windows = self.windows * keep + 1.0;
     }
 
     /// What was seen is of another variant of the workload: it counts as little as still says something.
@@ -96,6 +105,7 @@ impl ServiceTime {
         self.busy_s *= keep;
         self.ended *= keep;
         self.sums.iter_mut().for_each(|sum| *sum *= keep);
+        self.windows *= keep;
     }
 
     /// Mean seconds that a request is served; `None` while too few ended.
@@ -106,12 +116,13 @@ impl ServiceTime {
     /// Seconds that a request is served in a replica that has `requests` of them: the line, where loads differed enough for one.
     fn seconds_at(&self, requests: f64) -> Option<f64> {
         let mean_s = self.mean_s()?;
-        let [xx, xz, zz, xf, zf] = self.sums;
-        let determinant = xx * zz - xz * xz;
-        if determinant < SPREAD_MIN * xx * zz {
+        let [xx, xz, xf, wx, wz, wf] = self.sums;
+        let determinant = xx * wz - xz * wx;
+        let spread = SPREAD_MIN.max(SPREAD_CHANCES * self.windows / self.ended);
+        if determinant < spread * xx * wz {
             return Some(mean_s);
         }
-        let slope = ((xx * zf - xz * xf) / determinant).max(0.0);
+        let slope = ((xx * wf - wx * xf) / determinant).max(0.0);
         let level = ((xf - slope * xz) / xx).max(0.0);
         // Never less than what was seen on average: more requests side by side do not make each faster.
         Some((level + slope * requests).max(mean_s))
@@ -182,6 +193,30 @@ mod tests {
         }
         let capacity = service.capacity(64, &slo()).unwrap();
         assert!((capacity.mid - 64.0 / 11.4).abs() < 0.05, "{capacity:?}");
+    }
+
+    #[test]
+    fn the_noise_of_a_gauge_is_no_sign_that_requests_slow_each_other_down() {
+        let mut state = 7_u64;
+        // Sums of uniform numbers, near enough to what a gauge of a few requests shows.
+        let mut noise = || {
+            let mut uniform = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                f64::from(u32::try_from(state >> 40).unwrap()) / f64::from(1_u32 << 24) - 0.5
+            };
+            (0..12).map(|_| uniform()).sum::<f64>()
+        };
+        let mut service = ServiceTime::default();
+        for look in 0..300_u32 {
+            // Eight a second, 0.4 s each, in two replicas, looked at every two seconds.
+            let completed = 16.0 + 4.0 * noise();
+            let in_flight = (3.2 + 1.8 * noise()).max(0.0).round();
+            let at = Timestamp::from_secs(i64::from(look) * 2);
+            service.ingest(at, Duration::from_secs(2), in_flight, completed.max(0.0).round(), 2);
+            if let Some(capacity) = service.capacity(4, &slo()).filter(|_| look >= 20) {
+                assert!((7.0..13.0).contains(&capacity.mid), "{look}: {capacity:?}, should be ten");
+            }
+        }
     }
 
     #[test]

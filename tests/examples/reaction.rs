@@ -20,10 +20,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Requests per second before the step, and from it on. A replica carries ten; two are there.
-const BEFORE: f64 = 8.0;
+const BEFORE: f64 = 6.0;
 const AFTER: f64 = 45.0;
 /// A size that is an answer to the step.
-const ANSWER: u64 = 4;
+const ANSWER: u64 = 5;
 /// Requests served at once by the two, and how long each takes: twenty a second together.
 const SLOTS: usize = 8;
 const SERVICE_S: f64 = 0.4;
