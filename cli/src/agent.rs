@@ -226,6 +226,7 @@ fn given_targets(
                 select: settings.select,
                 objective: settings.objective,
                 deadline: discovery.deadline,
+                rarely: false,
             }
         };
         given.iter().enumerate().map(target).collect()

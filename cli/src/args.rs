@@ -260,8 +260,8 @@ pub(crate) struct AgentArgs {
     /// Kernel log that GPU errors are looked for in [default: /dev/kmsg below the root, where it may be read].
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel_log: Option<PathBuf>,
-    /// Between two scrapes of a metrics page.
-    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    /// Between two scrapes of a metrics page of a workload that has a policy; of others five times as long.
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
     pub(crate) scrape_every: Span,
     /// Address of `/metrics`; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9097")]

@@ -42,6 +42,7 @@ impl<'a> Watch<'a> {
             select: select.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             objective: Some(Objective { latency_seconds: LIMIT_S, per_output_token_seconds: None }),
             deadline: ScrapeTarget::DEADLINE_DEFAULT,
+            rarely: false,
         };
         let (targets, list) = watch::channel(vec![target]);
         let paces = Paces { scrape: Duration::from_millis(500), ..Paces::default() };

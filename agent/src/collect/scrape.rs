@@ -14,11 +14,11 @@ mod rate;
 pub mod rules;
 pub mod text;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::WorkloadId;
+use tidegate_core::{Timestamp, WorkloadId};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -67,7 +67,12 @@ pub struct ScrapeTarget {
     pub objective: Option<Objective>,
     /// How long a scrape may take, waiting for its turn included.
     pub deadline: Duration,
+    /// Nobody decides by what it says: it is asked in one round of [`RARELY`].
+    pub rarely: bool,
 }
+
+/// Rounds of which a target is asked in one, where nobody decides by what it says.
+pub const RARELY: u64 = 5;
 
 impl ScrapeTarget {
     /// A usual deadline: as long as the usual interval.
@@ -88,6 +93,12 @@ struct Slot {
     /// Lent to the task that asks, while one does.
     known: Option<Known>,
     status: TargetStatus,
+    /// Whether it has ever been asked.
+    is_asked: bool,
+    /// What it said last, and when; nothing where it did not answer.
+    said: Option<(Timestamp, Parts)>,
+    /// The round in which that came.
+    noted_in: u64,
 }
 
 impl Slot {
@@ -98,8 +109,17 @@ impl Slot {
                 rules: Rules::new(&target.rules, &target.select, rules::catalogue()),
                 before: None,
             }),
+            is_asked: false,
+            said: None,
+            noted_in: 0,
             target,
         }
+    }
+
+    /// Whether it is to be asked in this round: those of one workload take their turns together.
+    fn is_due(&self, round: u64) -> bool {
+        let turn = self.target.workload.as_str().bytes().fold(0, |sum, byte| sum + u64::from(byte));
+        !self.target.rarely || !self.is_asked || (round + turn).is_multiple_of(RARELY)
     }
 
     fn new_status(target: &ScrapeTarget) -> TargetStatus {
@@ -119,6 +139,8 @@ impl Slot {
 struct Asked {
     target: ScrapeTarget,
     known: Known,
+    /// When the round began in which it was asked.
+    at: Timestamp,
     parts: Option<Parts>,
     status: TargetStatus,
 }
@@ -133,6 +155,7 @@ pub(crate) struct ScrapeSource {
     asking: JoinSet<Asked>,
     turns: Arc<Semaphore>,
     board: Arc<StatusBoard>,
+    round: u64,
 }
 
 impl ScrapeSource {
@@ -149,25 +172,24 @@ impl ScrapeSource {
             asking: JoinSet::new(),
             turns: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
             board,
+            round: 0,
         }
     }
 
-    /// Asks every target that is not being asked, and puts together what has been answered: in this round, or, by a target
+    /// Asks every target whose turn it is and that is not being asked, and puts together what has been answered: in this round, or, by a target
     /// that takes longer than [`ROUND_MAX`], since the last one.
     pub(crate) async fn read(&mut self, now: Moment) -> Reading {
         self.follow_targets();
-        let mut answers = HashMap::new();
+        self.round += 1;
         while let Some(Ok(asked)) = self.asking.try_join_next() {
-            self.note(asked, &mut answers);
+            self.note(asked);
         }
-        self.ask_idle(now);
+        self.ask_due(now);
         let round = async {
-            while answers.len() < self.slots.len()
-                && let Some(asked) = self.asking.join_next().await
-            {
+            while let Some(asked) = self.asking.join_next().await {
                 // A task that panicked keeps what it was lent; its slot is made anew below.
                 if let Ok(asked) = asked {
-                    self.note(asked, &mut answers);
+                    self.note(asked);
                 }
             }
         };
@@ -177,12 +199,11 @@ impl ScrapeSource {
             self.renew_lost();
         }
         self.board.scraped(self.slots.iter().map(|slot| slot.status.clone()).collect());
-        let parts = self
-            .slots
-            .iter()
-            .enumerate()
-            .map(|(at, slot)| (&slot.target.workload, answers.remove(&at).flatten()));
-        merge::reading(now.at, parts)
+        // Of one that is being asked still, what it said late of the question before.
+        let has_said = |slot: &Slot| slot.known.is_some() || slot.noted_in == self.round;
+        let said = |slot: &Slot| slot.said.clone().filter(|_| has_said(slot));
+        let answers = self.slots.iter().map(|slot| (&slot.target.workload, said(slot)));
+        merge::reading(now.at, answers)
     }
 
     /// Takes the present list of targets; what is remembered of one that is still the same is kept.
@@ -195,21 +216,23 @@ impl ScrapeSource {
         }
     }
 
-    fn ask_idle(&mut self, now: Moment) {
-        for slot in &mut self.slots {
+    fn ask_due(&mut self, now: Moment) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_due(self.round)) {
             let Some(known) = slot.known.take() else { continue };
+            slot.is_asked = true;
             let (client, limits, turns) = (self.client.clone(), self.limits, Arc::clone(&self.turns));
             self.asking.spawn(ask(slot.target.clone(), known, client, limits, turns, now));
         }
     }
 
     /// Takes an answer, unless its target is gone or has become another one.
-    fn note(&mut self, asked: Asked, answers: &mut HashMap<usize, Option<Parts>>) {
-        let at = self.slots.iter().position(|slot| slot.known.is_none() && slot.target == asked.target);
-        if let Some(at) = at {
-            self.slots[at].known = Some(asked.known);
-            self.slots[at].status = asked.status;
-            answers.insert(at, asked.parts);
+    fn note(&mut self, asked: Asked) {
+        let of = |slot: &&mut Slot| slot.known.is_none() && slot.target == asked.target;
+        if let Some(slot) = self.slots.iter_mut().find(of) {
+            slot.known = Some(asked.known);
+            slot.status = asked.status;
+            slot.said = asked.parts.map(|parts| (asked.at, parts));
+            slot.noted_in = self.round;
         }
     }
 
@@ -259,7 +282,7 @@ async fn ask(
             Some(parts)
         }
     };
-    Asked { target, known, parts, status }
+    Asked { target, known, at: now.at, parts, status }
 }
 
 #[cfg(test)]

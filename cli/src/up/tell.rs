@@ -307,6 +307,7 @@ fn follow_targets(machine: &Machine, round: &Round) {
             select: metrics.select.clone(),
             objective: setting.objective,
             deadline: SCRAPE_DEADLINE,
+            rarely: false,
         };
         targets.extend(metrics.urls.iter().map(|url| target(url.clone(), url.clone())));
         for (name, addr) in replicas(setting, round) {

@@ -171,6 +171,7 @@ async fn targets_follow_the_pods_and_what_is_given() {
         select: std::collections::BTreeMap::new(),
         objective: None,
         deadline: ScrapeTarget::DEADLINE_DEFAULT,
+        rarely: false,
     };
     let (discovery, settings) = watch::channel(Discovery::default());
     let mut targets = joins.targets(Some(watch::channel(vec![given]).1), settings, &mut tasks);

@@ -338,6 +338,6 @@ fn limits_are_read_less_often_and_of_what_is_new_at_once() {
         id('a')
     );
     files(dir.path(), &container, &[("memory.max", "9000")]);
-    assert!((1..6).all(|turn| limit(turn * 5) == Some(8000.0)));
-    assert_eq!(limit(30), Some(9000.0));
+    assert!((1..LIMITS_EVERY).all(|turn| limit(turn * 10) == Some(8000.0)));
+    assert_eq!(limit(LIMITS_EVERY * 10), Some(9000.0));
 }

@@ -68,7 +68,8 @@ pub fn targets(pods: &PodTable, discovery: &Discovery) -> Vec<ScrapeTarget> {
     let usual = WorkloadScrape::default();
     let of_pod = |pod: &Pod| {
         let workload = pod.workload.as_ref().filter(|_| !pod.ended)?;
-        let settings = discovery.workloads.get(workload).unwrap_or(&usual);
+        let of_policy = discovery.workloads.get(workload);
+        let settings = of_policy.unwrap_or(&usual);
         let (address, path) = (SocketAddr::new(pod.ip?, port(pod, settings)?), path(pod, settings));
         Some(ScrapeTarget {
             workload: workload.clone(),
@@ -78,6 +79,7 @@ pub fn targets(pods: &PodTable, discovery: &Discovery) -> Vec<ScrapeTarget> {
             select: settings.select.clone(),
             objective: settings.objective,
             deadline: discovery.deadline,
+            rarely: of_policy.is_none(),
         })
     };
     let mut targets: Vec<_> = pods.pods().filter_map(|pod| of_pod(pod)).collect();

@@ -25,30 +25,35 @@ struct Gathered {
     first: u32,
 }
 
-/// What all targets together say; a target that did not answer has no parts. Where some are missing from a sum, each of them is
+/// What all targets together say, each with the time of its answer, by that of the newest; a target that did not answer has no parts. Where some are missing from a sum, each of them is
 /// taken to be as those that answered on average; with less than half of them there is no sum.
 pub(super) fn reading<'a>(
-    at: Timestamp,
-    answers: impl Iterator<Item = (&'a WorkloadId, Option<Parts>)>,
+    now: Timestamp,
+    answers: impl Iterator<Item = (&'a WorkloadId, Option<(Timestamp, Parts)>)>,
 ) -> Reading {
-    let mut workloads: BTreeMap<&WorkloadId, Merged> = BTreeMap::new();
-    for (workload, parts) in answers {
-        workloads.entry(workload).or_default().take(parts.unwrap_or_default());
+    let mut workloads: BTreeMap<&WorkloadId, (Option<Timestamp>, Merged)> = BTreeMap::new();
+    for (workload, answer) in answers {
+        let (at, merged) = workloads.entry(workload).or_default();
+        let (answered, parts) = answer.unzip();
+        *at = (*at).max(answered);
+        merged.take(parts.unwrap_or_default());
     }
-    let mut samples = Samples::at(at);
+    let mut samples = Vec::new();
     let (mut coverage, mut spreads) = (HashMap::new(), HashMap::new());
-    for (workload, merged) in workloads {
+    for (workload, (at, merged)) in workloads {
+        let mut of_workload = Samples::at(at.unwrap_or(now));
         let told = merged.spreads();
         if !told.is_empty() {
             spreads.insert(workload.clone(), told);
         }
         let subject = Subject::Workload(workload.clone());
         for (signal, (value, from)) in merged.told() {
-            samples.push(&subject, signal, Some(value));
+            of_workload.push(&subject, signal, Some(value));
             coverage.insert((workload.clone(), signal), from);
         }
+        samples.extend(of_workload.into_vec());
     }
-    Reading { samples: samples.into_vec(), coverage, spreads, ..Reading::default() }
+    Reading { samples, coverage, spreads, ..Reading::default() }
 }
 
 impl Merged {
@@ -134,7 +139,8 @@ mod tests {
 
     fn told(targets: Vec<Option<Parts>>) -> BTreeMap<Signal, (f64, Coverage)> {
         let id = WorkloadId::local("a").unwrap();
-        let reading = reading(Timestamp::EPOCH, targets.into_iter().map(|parts| (&id, parts)));
+        let answers = targets.into_iter().map(|parts| (&id, parts.map(|parts| (Timestamp::EPOCH, parts))));
+        let reading = reading(Timestamp::EPOCH, answers);
         let of = |sample: &tidegate_core::Sample| reading.coverage[&(id.clone(), sample.signal)];
         reading.samples.iter().map(|sample| (sample.signal, (sample.value, of(sample)))).collect()
     }

@@ -131,7 +131,10 @@ impl BlockingSource for PushedSource {
         drop(contents);
         let mut all = Reading::default();
         for (workload, (latest, parts)) in answers {
-            let of = merge::reading(latest.at, parts.into_iter().map(|part| (&workload, part)));
+            let of = merge::reading(
+                latest.at,
+                parts.into_iter().map(|part| (&workload, part.map(|part| (latest.at, part)))),
+            );
             all.samples.extend(of.samples);
             all.coverage.extend(of.coverage);
             all.spreads.extend(of.spreads);

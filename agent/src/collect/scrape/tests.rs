@@ -81,6 +81,7 @@ fn target(name: &str, url: String) -> ScrapeTarget {
         select: BTreeMap::new(),
         objective: None,
         deadline: Duration::from_secs(5),
+        rarely: false,
     }
 }
 
@@ -165,6 +166,28 @@ async fn a_slow_target_is_taken_up_in_the_next_round() {
     let next = bench.source.read(at(5)).await;
     assert_eq!(value(&next, Signal::InFlight), Some(9.0));
     assert_eq!(coverage(&next, Signal::InFlight), Coverage { answered: 1, of: 1 });
+}
+
+#[tokio::test]
+async fn where_nobody_decides_a_target_is_asked_in_one_round_of_some_and_its_word_holds_meanwhile() {
+    let count = page(0);
+    let url = serve(Answer::Page(Arc::clone(&count))).await;
+    let mut bench = bench(vec![ScrapeTarget { rarely: true, ..target("a", url) }]);
+    let mut told = Vec::new();
+    for second in 1..=2 * RARELY {
+        *count.lock().unwrap() = digits(u32::try_from(second * 10).unwrap());
+        let now = Moment { at: Timestamp::from_secs(i64::try_from(second).unwrap()), ..at(second) };
+        let reading = bench.source.read(now).await;
+        assert_eq!(value(&reading, Signal::InFlight), Some(3.0), "it is told in every round");
+        let rate = reading.samples.iter().find(|sample| sample.signal == Signal::CompletionsPerSecond);
+        told.push(rate.map(|sample| (sample.value, sample.at)));
+    }
+    // At once where it was never asked, then by turns: a rate over all seconds since, of the time at which it was asked.
+    told.dedup();
+    let turns: Vec<_> = told.into_iter().flatten().collect();
+    assert!((1..=2).contains(&turns.len()), "{turns:?}");
+    assert!(turns.iter().all(|(rate, _)| (rate - 10.0).abs() < 1e-9), "{turns:?}");
+    assert!(turns.windows(2).all(|pair| pair[1].1.since(pair[0].1) == Duration::from_secs(RARELY)));
 }
 
 #[tokio::test]

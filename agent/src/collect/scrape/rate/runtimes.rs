@@ -79,7 +79,7 @@ impl Fixture {
 /// What one target's parts tell of its workload.
 fn told(parts: Parts) -> BTreeMap<Signal, f64> {
     let id = WorkloadId::local("a").unwrap();
-    let reading = merge::reading(Timestamp::EPOCH, std::iter::once((&id, Some(parts))));
+    let reading = merge::reading(Timestamp::EPOCH, std::iter::once((&id, Some((Timestamp::EPOCH, parts)))));
     reading.samples.into_iter().map(|sample| (sample.signal, sample.value)).collect()
 }
 
@@ -200,9 +200,9 @@ proptest! {
         let after = snapshot(&rules, 10 + seconds, &second.join("\n"));
         let id = WorkloadId::local("a").unwrap();
         let answers = || [
-            (&id, Some(parts(&rules, Some(&before), &after, Some(objective)))),
-            (&id, Some(parts(&rules, Some(&after), &before, Some(objective)))),
-            (&id, Some(parts(&rules, None, &after, Some(objective)))),
+            (&id, Some((Timestamp::EPOCH, parts(&rules, Some(&before), &after, Some(objective))))),
+            (&id, Some((Timestamp::EPOCH, parts(&rules, Some(&after), &before, Some(objective))))),
+            (&id, Some((Timestamp::EPOCH, parts(&rules, None, &after, Some(objective))))),
             (&id, None),
         ];
         for sample in merge::reading(Timestamp::EPOCH, answers().into_iter()).samples {

@@ -75,7 +75,7 @@ fn tells_training_of_several_workers() {
     };
     let id = tidegate_core::WorkloadId::local("train").unwrap();
     let worker = || between(&known(), &page(10), &page(30), None);
-    let answers = [(&id, Some(worker())), (&id, Some(worker()))];
+    let answers = [(&id, Some((Timestamp::EPOCH, worker()))), (&id, Some((Timestamp::EPOCH, worker())))];
     let reading = merge::reading(Timestamp::EPOCH, answers.into_iter());
     let value =
         |signal| reading.samples.iter().find(|sample| sample.signal == signal).map(|sample| sample.value);
