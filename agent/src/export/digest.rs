@@ -1,4 +1,4 @@
-//! Telling the controller, every two seconds, what this node's pods say of each workload: as soon as it was read. The stream is opened
+//! Telling the controller what this node's pods say of each workload, as soon as it was read, and every two seconds at least. The stream is opened
 //! anew when it breaks; the agent never waits for it, and keeps nothing for it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
