@@ -1,10 +1,10 @@
 //! GPUs of this machine, as a configuration or the command line wants them read and shown.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tidegate_agent::collect::AgentHandle;
 use tidegate_agent::collect::gpu::GpuOptions;
+use tidegate_agent::collect::kernel_log;
 use tidegate_agent::export::GpuPage;
 
 use crate::config::{Config, Gpu, GpuCompat, GpuEnabled};
@@ -14,7 +14,7 @@ const KERNEL_LOG: &str = "dev/kmsg";
 
 /// How they are read, with the machine's root seen at `root`; `None` when they are not.
 pub(crate) fn options(gpu: &Gpu, root: PathBuf) -> Option<GpuOptions> {
-    let kernel_log = || Some(root.join(KERNEL_LOG)).filter(|path| may_read(path));
+    let kernel_log = || Some(root.join(KERNEL_LOG)).filter(|path| kernel_log::way(path).is_ok());
     (gpu.enabled != GpuEnabled::Never).then(|| GpuOptions {
         library: gpu.library.clone(),
         required: gpu.enabled == GpuEnabled::Always,
@@ -22,10 +22,6 @@ pub(crate) fn options(gpu: &Gpu, root: PathBuf) -> Option<GpuOptions> {
         root: root.clone(),
         ..GpuOptions::default()
     })
-}
-
-fn may_read(path: &Path) -> bool {
-    File::open(path).is_ok()
 }
 
 /// How they are shown.

@@ -1,7 +1,10 @@
-//! The kernel log, looked through for GPU errors: `/dev/kmsg`, or a file of lines such as a system logger writes.
+//! The kernel log, looked through for GPU errors: `/dev/kmsg`, the same by a system call where the device may not be opened, or a file of
+//! lines such as a system logger writes.
 //!
-//! The device still holds what happened before this program started; each record says when. A file is read from where it ends now, and
+//! The kernel still holds what happened before this program started; each record says when. A file is read from where it ends now, and
 //! is followed through rotation and truncation.
+
+mod ring;
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -29,6 +32,8 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 enum Log {
     /// The device: one record per read.
     Device { file: File, booted_at: Option<Timestamp> },
+    /// The kernel's buffer: times since boot up to which it was looked through.
+    Ring { seen: Duration, booted_at: Option<Timestamp> },
     /// A file: which one, and what its last line lacks.
     Lines { file: File, inode: u64, at: u64, partial: Vec<u8> },
 }
@@ -50,8 +55,17 @@ impl KernelLogSource {
     }
 
     fn open(&self, now: Moment) -> std::io::Result<Log> {
-        let mut file =
-            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&self.path)?;
+        let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&self.path);
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) if is_device(&self.path) => {
+                let booted_at = booted_at(&self.root, now);
+                return ring::read()
+                    .map(|_| Log::Ring { seen: Duration::ZERO, booted_at })
+                    .map_err(|_| error);
+            }
+            Err(error) => return Err(error),
+        };
         let about = file.metadata()?;
         if about.file_type().is_char_device() {
             return Ok(Log::Device { file, booted_at: booted_at(&self.root, now) });
@@ -89,6 +103,16 @@ impl KernelLogSource {
                     }
                 }
             }
+            Log::Ring { seen, booted_at } => {
+                let mut newest = *seen;
+                for (since_boot, text) in ring::read()?.lines().filter_map(ring::record) {
+                    if since_boot > *seen {
+                        self.note(text, booted_at.map_or(now.at, |at| at + since_boot));
+                        newest = newest.max(since_boot);
+                    }
+                }
+                *seen = newest;
+            }
             Log::Lines { file, inode, at, partial } => {
                 let is_gone = !is_same(&self.path, *inode, *at);
                 for line in lines(file, at, partial)? {
@@ -112,6 +136,32 @@ impl BlockingSource for KernelLogSource {
             Err(_) => Reading::failed(Cause::Unreadable),
         }
     }
+}
+
+/// How a kernel log can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The file or the device can be opened.
+    Open,
+    /// The device cannot, but the kernel says the same when it is asked: `syslog(2)`.
+    Asked,
+}
+
+/// How the log at `path` can be read.
+///
+/// # Errors
+/// When it cannot: what the system says to opening it.
+pub fn way(path: &Path) -> std::io::Result<Way> {
+    match File::open(path) {
+        Ok(_) => Ok(Way::Open),
+        Err(error) if is_device(path) => ring::read().map(|_| Way::Asked).map_err(|_| error),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is the kernel's own device, there or not.
+fn is_device(path: &Path) -> bool {
+    path.ends_with("dev/kmsg")
 }
 
 /// Whether the file at `path` is still the open one, and no shorter than what was read of it.
@@ -205,6 +255,20 @@ mod tests {
         assert_eq!(source.read(moment(1)).failure, Some(Cause::Unreadable));
         std::fs::write(&path, "").unwrap();
         assert_eq!(source.read(moment(2)).failure, None);
+    }
+
+    #[test]
+    fn only_the_kernels_own_device_is_asked_for_otherwise() {
+        assert!(is_device(Path::new("/host/dev/kmsg")) && !is_device(Path::new("/var/log/kern.log")));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(way(&folder.path().join("kern.log")).is_err());
+        let device = folder.path().join("dev/kmsg");
+        // Whether this process may ask the kernel is no matter of the test; that it says so is.
+        let asked = way(&device);
+        let mut source = KernelLogSource::new(device, "/".into(), Xids::default());
+        let read = source.read(moment(1)).failure;
+        assert_eq!(asked.is_ok(), read.is_none(), "{asked:?} {read:?}");
+        assert!(asked.is_err() || matches!(asked, Ok(Way::Asked)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate_agent::collect::container::find;
 use tidegate_agent::collect::gpu::GpuCause;
 use tidegate_agent::collect::gpu::probe::{self as gpu, Driver};
+use tidegate_agent::collect::kernel_log::{self, Way};
 use tidegate_agent::collect::pods::probe::{self as kubelet, Answer};
 
 use super::finding::{Findings, Verdict};
@@ -30,7 +31,7 @@ pub(super) async fn run(args: CheckNodeArgs) -> anyhow::Result<()> {
     let kubelet = below(&args.root, &args.kubelet);
     of_kubelet(&kubelet, &mut findings).await;
     driver(&args, &mut findings).await;
-    kernel_log(&args, &mut findings);
+    kernel_messages(&args, &mut findings);
     logs(&args.root, &mut findings);
     findings.tell(args.output, "node")
 }
@@ -192,13 +193,15 @@ fn judged(answer: Result<Driver, GpuCause>, required: bool) -> (Verdict, String,
     }
 }
 
-fn kernel_log(args: &CheckNodeArgs, findings: &mut Findings) {
+fn kernel_messages(args: &CheckNodeArgs, findings: &mut Findings) {
     let path = args.kernel_log.clone().unwrap_or_else(|| args.root.join("dev/kmsg"));
-    match File::open(&path) {
-        Ok(_) => findings.add(Verdict::Fine, "kernel log", path.display().to_string()),
+    match kernel_log::way(&path) {
+        Ok(Way::Open) => findings.add(Verdict::Fine, "kernel log", path.display().to_string()),
+        Ok(Way::Asked) => findings.add(Verdict::Fine, "kernel log", "told by the kernel when it is asked"),
         Err(error) => {
             let text = format!("{}: {error}; GPU errors are told by the driver alone", path.display());
-            findings.add(Verdict::Absent, "kernel log", text);
+            let remedy = "in a pod see agent.syslog and agent.kernelLog of the chart";
+            findings.ask(Verdict::Absent, "kernel log", text, remedy);
         }
     }
 }

@@ -34,7 +34,9 @@ pub(super) fn page() -> String {
 fn about(identity: Identity) -> &'static str {
     match identity {
         Identity::Controller => "The controller: not root, read-only root filesystem.",
-        Identity::Agent => "The agent on each node: root, with `DAC_READ_SEARCH` and no other capability.",
+        Identity::Agent => {
+            "The agent on each node: root, with `DAC_READ_SEARCH` and no other capability, but `SYSLOG` where `agent.syslog` is on."
+        }
         Identity::Restore => {
             "The job that runs every minute and gives back floors that no controller has renewed."
         }

@@ -191,6 +191,7 @@ async fn takes_pushes(client: &Client) -> (Vec<String>, String) {
         "agent.tlsSecretName=agents",
         "agent.otlp.receive.enabled=true",
         "agent.otlp.receive.tokensSecretName=senders",
+        "agent.syslog=true",
     ];
     (values.map(str::to_owned).to_vec(), certificate)
 }
@@ -236,7 +237,7 @@ async fn checked(client: &Client, kubelet: &Path) {
     stdout.read_to_string(&mut said).await.expect("it is text");
     let found: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
     let findings = found["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for subject in ["proc", "cgroups", "pod resources", "pods' logs"] {
+    for subject in ["proc", "cgroups", "pod resources", "kernel log", "pods' logs"] {
         let finding = findings.iter().find(|finding| finding["subject"] == subject);
         assert_eq!(finding.map(|finding| &finding["verdict"]), Some(&json!("fine")), "{subject}: {found:#}");
     }
