@@ -110,7 +110,7 @@ impl Guard {
             Need::Nothing => return None,
             Need::Of(scope) | Need::Always(scope) => scope != Scope::Read,
         };
-        let namespace = review::namespace_of(request.uri().path()).map(str::to_owned);
+        let namespace = review::namespace_of(request.uri().path());
         Some((Arc::clone(reviewer), token.to_owned(), Asked { acts, namespace }))
     }
 

@@ -1,6 +1,7 @@
 //! Tokens that are nobody's here: whoever runs the API may name somebody who knows them.
 
 use futures::future::BoxFuture;
+use percent_encoding::percent_decode_str;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,10 +31,11 @@ pub(crate) trait Reviewer: Send + Sync + 'static {
     fn review<'a>(&'a self, token: &'a str, asked: Asked) -> BoxFuture<'a, Verdict>;
 }
 
-/// The namespace that a path is about: that of the one workload it names. `None`: it is about all of them.
-pub(super) fn namespace_of(path: &str) -> Option<&str> {
-    let namespace = path.strip_prefix("/api/v1/workloads/")?.split('/').next()?;
-    (!namespace.is_empty()).then_some(namespace)
+/// The namespace that a path is about: that of the one workload it names, whose slashes may be percent-encoded. `None`: it is about all of them.
+pub(super) fn namespace_of(path: &str) -> Option<String> {
+    let id = percent_decode_str(path.strip_prefix("/api/v1/workloads/")?).decode_utf8().ok()?;
+    let namespace = id.split('/').next()?;
+    (!namespace.is_empty()).then(|| namespace.to_owned())
 }
 
 #[cfg(test)]
@@ -42,8 +44,12 @@ mod tests {
 
     #[test]
     fn a_path_is_about_the_namespace_of_its_workload_or_about_all() {
-        assert_eq!(namespace_of("/api/v1/workloads/ml/deployment/chat/forecast"), Some("ml"));
-        for all in ["/api/v1/workloads", "/api/v1/workloads/", "/api/v1/logs", "/"] {
+        for one in ["ml/deployment/chat/forecast", "ml%2Fdeployment%2fchat", "ml%2Fdeployment/chat"] {
+            assert_eq!(namespace_of(&format!("/api/v1/workloads/{one}")).as_deref(), Some("ml"), "{one}");
+        }
+        for all in
+            ["/api/v1/workloads", "/api/v1/workloads/", "/api/v1/workloads/%ff/a/b", "/api/v1/logs", "/"]
+        {
             assert_eq!(namespace_of(all), None, "{all}");
         }
     }
