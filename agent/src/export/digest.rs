@@ -271,7 +271,11 @@ impl Due {
             tokio::select! {
                 () = tokio::time::sleep(until(every + READ_WITHIN)) => return,
                 batch = self.batches.recv() => match batch {
-                    Ok(batch) => self.is_read = matches!(batch.source, SourceName::Scrape | SourceName::Otlp),
+                    // A node whose pods say nothing has nothing to tell sooner.
+                    Ok(batch) => {
+                        let of_pods = matches!(batch.source, SourceName::Scrape | SourceName::Otlp);
+                        self.is_read = of_pods && !batch.samples.is_empty();
+                    }
                     // Of what was missed, the last reading is what counts.
                     Err(broadcast::error::RecvError::Lagged(_)) => self.is_read = true,
                     Err(broadcast::error::RecvError::Closed) => return tokio::time::sleep(until(every)).await,
@@ -432,6 +436,33 @@ mod tests {
         let left: Vec<_> = fresh.readings.into_keys().collect();
         assert_eq!(left, [Signal::CompletionsPerSecond, Signal::LatencyMean]);
         assert!(part(at + Duration::from_secs(11)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_digest_is_due_once_the_pods_were_read_and_else_after_its_time() {
+        let (batches, receiver) = broadcast::channel(8);
+        let mut due = Due { batches: receiver, last: None, is_read: false };
+        let took = async |due: &mut Due| {
+            let begun = tokio::time::Instant::now();
+            due.wait(EVERY).await;
+            begun.elapsed()
+        };
+        assert_eq!(took(&mut due).await, Duration::ZERO, "the first at once");
+        due.told();
+        let batch = |source, samples| {
+            Arc::new(Batch { source, at: Timestamp::EPOCH, samples, coverage: HashMap::new() })
+        };
+        let id: WorkloadId = "ml/deployment/chat".parse().unwrap();
+        let sample = || Sample::new(Subject::Workload(id.clone()), Signal::InFlight, Timestamp::EPOCH, 1.0);
+        batches.send(batch(SourceName::Node, sample().into_iter().collect())).unwrap();
+        batches.send(batch(SourceName::Scrape, Vec::new())).unwrap();
+        assert!(took(&mut due).await > EVERY, "the node's own readings and empty ones are no reason");
+        due.told();
+        batches.send(batch(SourceName::Scrape, sample().into_iter().collect())).unwrap();
+        assert!(took(&mut due).await <= APART_MIN, "pods were read");
+        due.told();
+        drop(batches);
+        assert!(took(&mut due).await >= EVERY - APART_MIN, "nobody reads any more");
     }
 
     #[test]
