@@ -28,6 +28,8 @@ pub struct Gathered {
     pub started: Vec<Duration>,
     /// How long those of them waited that were given a node made after them, as a node autoscaler does.
     pub node_waits: Vec<Duration>,
+    /// When the oldest of those that are starting was made.
+    pub starting_since: Option<Timestamp>,
     /// Pods that were ready and ended unasked since the last look.
     pub lost: u32,
     /// A pod's container ends again and again.
@@ -89,6 +91,8 @@ impl Memory {
                 kept.started = true;
             } else {
                 seen.counts.starting += 1;
+                let oldest = seen.starting_since.get_or_insert(pod.created);
+                *oldest = (*oldest).min(pod.created);
                 seen.unschedulable = seen.unschedulable.take().or_else(|| pod.unschedulable.clone());
             }
             seen.crash_loop |= pod.crash_loop && !pod.deleting;

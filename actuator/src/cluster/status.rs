@@ -21,6 +21,8 @@ use crate::crds::{
 const SHOWN_QUANTILE: f64 = 0.95;
 /// Starting for longer than so many times the usual is worth a word.
 const SLOW_START: u32 = 3;
+/// And never before this: where starts take a second, three are nothing.
+const SLOW_START_MIN: Duration = Duration::from_secs(20);
 
 /// A status of any kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -324,16 +326,18 @@ fn ready(part: &Part, brain: &Brain, now: Timestamp) -> Said {
     if let Some(text) = &part.gathered.unschedulable {
         return (Why::NotStarting, false, format!("{have}; {text}"));
     }
+    let lead = brain.lead().map_or(Duration::from_secs(60), |lead| lead.p90);
+    let late = |since: Timestamp| now.since(since) > (lead * SLOW_START).max(SLOW_START_MIN);
     if counts.starting > 0 {
-        return (Why::Starting, false, have);
+        let hangs = part.gathered.starting_since.is_some_and(late);
+        let text = format!("{have}; one has been starting for far longer than others took");
+        return if hangs { (Why::NotStarting, false, text) } else { (Why::Starting, false, have) };
     }
     if counts.ready < counts.wanted {
         // Pods that a quota or an admission webhook refuses are never made: the size is written, and nothing starts.
-        let lead = brain.lead().map_or(Duration::from_secs(60), |lead| lead.p90);
-        let changed = brain.decisions().next().map(|decision| now.since(decision.at));
-        let late = changed.is_some_and(|since| since > lead * SLOW_START);
-        let reason = if late { Why::NotStarting } else { Why::Starting };
-        return (reason, false, have);
+        let refused = brain.decisions().next().is_some_and(|decision| late(decision.at));
+        let text = format!("{have}, and no other is starting: a quota or a webhook may refuse them");
+        return if refused { (Why::NotStarting, false, text) } else { (Why::Starting, false, have) };
     }
     (Why::AsPlanned, true, have)
 }

@@ -25,4 +25,5 @@ mod race;
 mod rights;
 mod simulated_nodes;
 mod targets;
+mod unready;
 mod variants;
