@@ -17,6 +17,7 @@ mod keda;
 mod manifests;
 mod many;
 mod objects;
+mod others;
 mod pod_logs;
 mod pools;
 mod prometheus;
