@@ -383,8 +383,9 @@ async fn the_api_server_may_go_and_come_back() {
     scene.policy("active", json!({})).await;
     scene.sized("a size", |size| size >= 3).await;
     scene.control_plane.stop_apiserver();
-    waiting::until("the controller to notice", SOON, async || {
-        metric(&controller, Metric::ClusterBlindSeconds, "").await.filter(|seconds| *seconds > 1.0).map(drop)
+    // It is away for a minute.
+    waiting::until("the controller to notice", 2 * SOON, async || {
+        metric(&controller, Metric::ClusterBlindSeconds, "").await.filter(|seconds| *seconds > 60.0).map(drop)
     })
     .await;
     agent.tell(CHAT, &load(75.0));
