@@ -396,7 +396,7 @@ impl Cluster {
                             workers: entry.gathered().counts,
                             crash_loop: entry.gathered().crash_loop,
                             worker: entry.first_ready(&self.tables.pods.look()),
-                            left: entry.intent.kept.resize.as_ref(),
+                            stored: entry.intent.kept.resize.as_ref(),
                             now,
                         };
                         entry.course.go_on(&job, plan.replicas, &self.client)

@@ -207,6 +207,12 @@ impl Resize {
         }
     }
 
+    /// Whether it sets a size that only it knows the way back from.
+    #[must_use]
+    pub const fn may_be_taken_back(&self) -> bool {
+        matches!((self.kind, self.phase), (ResizeKind::Voluntary, Phase::Resizing))
+    }
+
     /// Why its checkpoint failed, if it did.
     #[must_use]
     pub fn checkpoint_failure(&self) -> Option<&str> {

@@ -69,8 +69,8 @@ pub(super) struct Look<'a> {
     pub(super) crash_loop: bool,
     /// The first worker that is ready: whom a checkpoint is asked of.
     pub(super) worker: Option<Worker>,
-    /// Where the last leader left it.
-    pub(super) left: Option<&'a ResizeStatus>,
+    /// What the policy's status says of it: where the last leader left it, later what this one has told.
+    pub(super) stored: Option<&'a ResizeStatus>,
     pub(super) now: Timestamp,
 }
 
@@ -103,7 +103,7 @@ impl Course {
     ) -> (Option<u32>, Option<Ended>) {
         let (size, now) = (look.workers.wanted, look.now);
         if !std::mem::replace(&mut self.taken_up, true) {
-            self.resize = look.left.and_then(resume);
+            self.resize = look.stored.and_then(resume);
         }
         let recalled = |resize: &Resize| planned < resize.to && planned < size;
         if self.resize.as_ref().is_none_or(|resize| resize.outcome().is_some() || recalled(resize)) {
@@ -140,8 +140,10 @@ impl Course {
             checkpoint_failure: resize.checkpoint_failure().map(str::to_owned),
         });
         let size = match resize.order() {
-            Order::Checkpoint => None,
-            Order::Workers(workers) => Some(workers),
+            Order::Workers(workers) if !resize.may_be_taken_back() || is_stored(&resize, look.stored) => {
+                Some(workers)
+            }
+            Order::Workers(_) | Order::Checkpoint => None,
         };
         self.resize = Some(resize);
         (size, ended)
@@ -182,6 +184,12 @@ impl Course {
             },
         })
     }
+}
+
+/// Whether another leader would find this resize: the way back is written down before it is needed.
+fn is_stored(resize: &Resize, stored: Option<&ResizeStatus>) -> bool {
+    let stored = stored.and_then(resume);
+    stored.is_some_and(|s| (s.from, s.to, s.kind) == (resize.from, resize.to, resize.kind))
 }
 
 const CHECKPOINTING: &str = "checkpointing";

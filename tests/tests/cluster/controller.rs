@@ -115,8 +115,8 @@ impl Scene {
         waiting::until(what, SOON, async || Some(self.floor().await).filter(|floor| right(*floor))).await
     }
 
-    /// Waits until somebody else than `former` leads.
-    async fn led_by(&self, identity: &str) {
+    /// Waits until this one leads.
+    pub(crate) async fn led_by(&self, identity: &str) {
         let leases = Api::<Lease>::default_namespaced(self.client.clone());
         waiting::until(&format!("{identity} to lead"), SOON, async || {
             let lease = leases.get("tidegate-controller").await.ok()?;

@@ -26,5 +26,6 @@ mod race;
 mod rights;
 mod simulated_nodes;
 mod targets;
+mod training;
 mod unready;
 mod variants;

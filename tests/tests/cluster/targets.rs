@@ -13,7 +13,6 @@ use kube::api::{
 };
 use serde_json::{Value, json};
 use tidegate_actuator::cluster::kinds::{SizePath, TARGET_KINDS, TargetKind};
-use tidegate_actuator::crds::{GpuPool, TrainingPolicy, TrainingPolicyStatus};
 use tidegate_core::Signal;
 use tidegate_tests::servers::Agent;
 use tidegate_tests::waiting;
@@ -21,13 +20,10 @@ use tidegate_tests::waiting;
 use crate::controller::{CHAT, Scene, load};
 use crate::objects::{SOON, object, wait_for_ready};
 
-/// A resize waits for its growth to have been free for a while, and for steps to advance.
-const RESIZED: Duration = Duration::from_secs(120);
-
 /// A smaller size must have been enough for a while.
 const FALLEN: Duration = Duration::from_secs(180);
 
-fn template(app: &str, restart: &str) -> Value {
+pub(crate) fn template(app: &str, restart: &str) -> Value {
     json!({
         "metadata": { "labels": { "app": app } },
         "spec": { "restartPolicy": restart, "containers": [{ "name": "c", "image": "c" }] },
@@ -89,87 +85,6 @@ async fn when_a_size_falls_the_pods_with_the_least_in_flight_go() {
     })
     .await;
     assert!(!left.contains(idle), "the idle pod {idle} goes first, of {all:?}; left: {left:?}");
-}
-
-impl Scene {
-    async fn train(&self, name: &str, spec: Value) {
-        let manifest = json!({
-            "apiVersion": "tidegate.io/v1alpha1", "kind": "TrainingPolicy", "metadata": { "name": name }, "spec": spec,
-        });
-        let policies = Api::<TrainingPolicy>::default_namespaced(self.client.clone());
-        policies.create(&PostParams::default(), &object(manifest)).await.expect("the policy is right");
-    }
-
-    async fn pool(&self, slots: u32) {
-        let manifest = json!({
-            "apiVersion": "tidegate.io/v1alpha1", "kind": "GpuPool", "metadata": { "name": "gpus" },
-            "spec": { "slots": slots },
-        });
-        let pools = Api::<GpuPool>::all(self.client.clone());
-        pools.create(&PostParams::default(), &object(manifest)).await.expect("the pool is right");
-    }
-
-    /// A job of workers that run on: simulated nodes end the pods of a Job at once.
-    async fn job(&self, workers: u32) -> Api<StatefulSet> {
-        let sets = Api::<StatefulSet>::default_namespaced(self.client.clone());
-        let set = json!({
-            "metadata": { "name": "llm" },
-            "spec": {
-                "serviceName": "llm", "replicas": workers, "podManagementPolicy": "Parallel",
-                "selector": { "matchLabels": { "app": "llm" } }, "template": template("llm", "Always"),
-            },
-        });
-        sets.create(&PostParams::default(), &object(set)).await.expect("it is right");
-        sets
-    }
-
-    async fn resized(&self, phase: &str) -> TrainingPolicyStatus {
-        let policies = Api::<TrainingPolicy>::default_namespaced(self.client.clone());
-        waiting::until(&format!("a resize that is {phase}"), RESIZED, async || {
-            let status = policies.get("llm").await.ok()?.status?;
-            status.resize.as_ref().is_some_and(|resize| resize.phase == phase).then_some(status)
-        })
-        .await
-    }
-}
-
-const LLM: &str = "default/statefulset/llm";
-
-#[tokio::test]
-async fn a_training_job_grows_into_what_is_free_and_its_steps_are_seen_to_go_on() {
-    let scene = Scene::set().await;
-    let jobs = scene.job(1).await;
-    scene.pool(4).await;
-    let controller = scene.controller("one").await;
-    let agent = Agent::start(controller.digests(), "node-a");
-    agent.tell(LLM, &[(Signal::StepsPerSecond, 2.0), (Signal::SamplesPerSecond, 64.0)]);
-    let spec = json!({
-        "target": { "kind": "StatefulSet", "name": "llm" }, "mode": "active", "pool": "gpus",
-        "workers": { "min": 1, "max": 4 },
-    });
-    scene.train("llm", spec).await;
-    let status = scene.resized("done").await;
-    let resize = status.resize.expect("it was just there");
-    assert_eq!((resize.kind.as_str(), resize.to), ("voluntary", 4));
-    assert_eq!(jobs.get("llm").await.unwrap().spec.unwrap().replicas, Some(4));
-    assert!(resize.since.is_some() && status.size_before == Some(1), "{resize:?} {:?}", status.size_before);
-}
-
-#[tokio::test]
-async fn a_job_whose_steps_stand_still_at_the_new_size_gets_the_former_one_back() {
-    let scene = Scene::set().await;
-    let jobs = scene.job(2).await;
-    scene.pool(4).await;
-    let controller = scene.controller("one").await;
-    let agent = Agent::start(controller.digests(), "node-a");
-    agent.tell(LLM, &[(Signal::StepsPerSecond, 0.0), (Signal::SamplesPerSecond, 64.0)]);
-    let spec = json!({
-        "target": { "kind": "StatefulSet", "name": "llm" }, "mode": "active", "pool": "gpus",
-        "workers": { "min": 2, "max": 4 }, "stepsDeadline": "5s",
-    });
-    scene.train("llm", spec).await;
-    scene.resized("restored").await;
-    assert_eq!(jobs.get("llm").await.unwrap().spec.unwrap().replicas, Some(2));
 }
 
 #[tokio::test]

@@ -66,14 +66,25 @@ struct Job {
     wanted: u32,
     ready: u32,
     steps_per_second: Option<f64>,
-    left: Option<ResizeStatus>,
+    stored: Option<ResizeStatus>,
+    /// The policy's status cannot be written.
+    no_status: bool,
     second: i64,
 }
 
 impl Job {
     fn new(size: u32, hook: bool, steps_per_second: Option<f64>) -> Self {
         let (course, manner) = (Course::default(), manner(hook));
-        Self { course, manner, wanted: size, ready: size, steps_per_second, left: None, second: 0 }
+        Self {
+            course,
+            manner,
+            wanted: size,
+            ready: size,
+            steps_per_second,
+            stored: None,
+            no_status: false,
+            second: 0,
+        }
     }
 
     /// One round; what it orders is in force by the next, and its workers are ready by the one after.
@@ -90,10 +101,13 @@ impl Job {
             workers: counts,
             crash_loop: false,
             worker: Some(Worker { namespace: "ml".into(), pod: "llm-0".into(), ip: None }),
-            left: self.left.as_ref(),
+            stored: self.stored.as_ref(),
             now: at(self.second),
         };
         let said = self.course.go_on(&look, planned, asker);
+        if !self.no_status {
+            self.stored = self.course.status();
+        }
         self.ready = self.wanted;
         self.wanted = said.0.unwrap_or(self.wanted);
         said
@@ -173,10 +187,29 @@ async fn another_leader_takes_up_where_the_last_one_left_it_and_only_once() {
     let left = first.course.status().unwrap();
     assert_eq!((left.phase.as_str(), left.to), (RESIZING, 4));
     // The plan is another by now; the course that was begun is ended first, for its size is half written.
-    let mut second = Job { left: Some(left.clone()), second: 1, ..Job::new(2, false, Some(1.0)) };
+    let mut second = Job { stored: Some(left.clone()), second: 1, ..Job::new(2, false, Some(1.0)) };
     (second.wanted, second.ready) = (4, 2);
     let (ordered, ended) = second.until_ended(4, &asker).await;
     assert_eq!((ordered, ended.outcome, ended.from), (vec![4], ResizeOutcome::Done, 2));
     assert_eq!(second.round(4, &asker).await, (None, None), "what is left there is old by now");
     assert_eq!(resume(&ResizeStatus { phase: "done".into(), ..left }), None);
+}
+
+#[tokio::test]
+async fn the_way_back_is_written_down_before_a_size_is() {
+    let asker = Answers::with(None);
+    let mut job = Job { no_status: true, ..Job::new(2, false, Some(1.0)) };
+    let (ordered, ended) = job.until_ended(4, &asker).await;
+    assert_eq!(
+        (ordered, ended.outcome, ended.to),
+        (vec![2], ResizeOutcome::Restored, 2),
+        "it was never resized"
+    );
+    let mut job = Job { no_status: true, ..Job::new(4, false, Some(1.0)) };
+    let (ordered, ended) = job.until_ended(2, &asker).await;
+    assert_eq!(
+        (ordered, ended.outcome),
+        (vec![2], ResizeOutcome::Done),
+        "there is no way back from a recall"
+    );
 }
