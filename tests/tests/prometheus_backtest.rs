@@ -12,7 +12,8 @@ const START: i64 = 1_699_999_200;
 const STEP: i64 = 30;
 const STEPS: i64 = 9 * 2880;
 
-/// A counter that rises by 3 requests a second, from the noon of each day on by 9; and a gauge that is NaN for a while.
+/// A counter that rises by 3 requests a second, from the noon of each day on by 9; one of 200 tokens each, on the last day of 800; and a
+/// gauge that is NaN for a while.
 fn recorded() -> String {
     let mut text = String::from("# TYPE requests counter\n");
     for (pod, share) in [("a", 1), ("b", 2)] {
@@ -22,6 +23,13 @@ fn recorded() -> String {
             writeln!(text, "requests_total{{pod=\"{pod}\"}} {count} {}", START + k * STEP)
                 .expect("writing to a string succeeds");
         }
+    }
+    text.push_str("# TYPE tokens counter\n");
+    let mut count = 0;
+    for k in 0..STEPS {
+        let each = if k < STEPS - 2880 { 200 } else { 800 };
+        count += STEP * each * if k % 2880 < 1440 { 3 } else { 9 };
+        writeln!(text, "tokens_total {count} {}", START + k * STEP).expect("writing to a string succeeds");
     }
     text.push_str("# TYPE odd gauge\n");
     for k in 0..STEPS {
@@ -71,6 +79,28 @@ async fn a_recorded_load_comes_whole_in_several_pieces() {
     let mean = load["mean_rps"].as_f64().expect("it is known");
     assert!((mean - 6.0).abs() < 0.1, "{load:#}");
     assert_eq!(report["notes"].as_array().map(Vec::len), Some(0), "{report:#}");
+}
+
+#[tokio::test]
+async fn a_language_models_tokens_are_asked_for_beside_its_requests() {
+    let server = Prometheus::recorded(&recorded(), false).await;
+    let (requests, tokens) = ("sum(rate(requests_total[1m]))", "rate(tokens_total[1m])");
+    let of_tokens =
+        ["--model", "llm", "--prompt-query", tokens, "--output-query", "rate(tokens_total[1m]) / 10"];
+    let engine = report(&backtest(&server, requests, &of_tokens))["settings"]["engine"].clone();
+    // Of nine days alike but for their prompts, eight with 200 tokens and one with 800.
+    let mean = |field: &str| engine[field].as_f64().expect("it is known");
+    assert!((mean("prompt_tokens") - 266.7).abs() < 3.0, "{engine:#}");
+    assert!((mean("output_tokens") - 26.67).abs() < 0.3, "{engine:#}");
+    let said = |prompt: &str, code| {
+        let wrong = ["--model", "llm", "--prompt-query", prompt, "--output-query", tokens];
+        refused(&backtest(&server, requests, &wrong), code)
+    };
+    assert!(said("rate(", 1).contains("--prompt-query"), "it says which of them is wrong");
+    assert!(said("rate(requests_total[1m])", 64).contains("--prompt-query"));
+    let alone = ["--model", "llm", "--prompt-query", tokens];
+    assert!(refused(&backtest(&server, requests, &alone), 64).contains("--output-query"));
+    assert!(refused(&backtest(&server, requests, &of_tokens[2..]), 64).contains("--model llm"));
 }
 
 #[tokio::test]

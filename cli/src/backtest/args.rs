@@ -24,6 +24,7 @@ Examples:
   tidegate backtest --prometheus http://127.0.0.1:9090 --query 'sum(rate(http_requests_total[1m]))'
   tidegate backtest --data tidegate-data --workload local/process/chat --days 1 --output json
   tidegate backtest requests.csv --model llm --slo 2s --tpot 60ms
+  tidegate backtest --data tidegate-data --workload ml/deployment/chat --model llm
 
 The file has a header with a column `timestamp_s` (UTC seconds) and a column `value`. The last days are scored; what lies before
 them is the history that policies may learn from. Requests, service times and start-ups are drawn from --seed."
@@ -69,6 +70,12 @@ pub(crate) struct PrometheusArgs {
     /// Expression that gives one series, as `sum(rate(http_requests_total[1m]))`.
     #[arg(long, value_name = "PROMQL", requires = "prometheus")]
     pub(crate) query: Option<String>,
+    /// Expression that gives the prompt tokens that arrive, for --model llm: as `sum(rate(vllm:prompt_tokens_total[1m]))`.
+    #[arg(long, value_name = "PROMQL", requires_all = ["prometheus", "output_query"])]
+    pub(crate) prompt_query: Option<String>,
+    /// Expression that gives the tokens of the answers, for --model llm: as `sum(rate(vllm:generation_tokens_total[1m]))`.
+    #[arg(long, value_name = "PROMQL", requires_all = ["prometheus", "prompt_query"])]
+    pub(crate) output_query: Option<String>,
     /// Start: RFC 3339, or how long before --to, as in 14d.
     #[arg(long, value_name = "TIME", default_value = "14d", requires = "prometheus")]
     pub(crate) from: Moment,

@@ -1,5 +1,7 @@
-//! The load from Prometheus, or what speaks its HTTP API: one series, by `query_range` in pieces that every server accepts.
+//! The load from Prometheus, or what speaks its HTTP API: one series, and those of a language model's tokens, by `query_range` in pieces
+//! that every server accepts.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use serde::Deserialize;
 use tidegate_core::{Series, Timestamp};
 
 use super::args::{Moment, PrometheusArgs};
-use super::traffic::Traffic;
+use super::traffic::{Tokens, Traffic, by_steps_of};
 use crate::trace::Unit;
 use crate::{Usage, output};
 
@@ -34,6 +36,8 @@ const REMARKS_MAX: usize = 4;
 pub(super) struct Asked {
     url: Url,
     query: String,
+    /// Of tokens per request: those of prompts and of answers, each after the flag that it was given with.
+    tokens: Option<[(&'static str, String); 2]>,
     from: Moment,
     to: Option<Moment>,
     step: Duration,
@@ -103,7 +107,9 @@ impl Asked {
             _ => Secret::None,
         };
         let (url, query, http) = (address(url)?, query.clone(), client(args.ca_file.as_deref())?);
-        Ok(Some(Self { url, query, from: args.from, to: args.to, step, unit, http, secret }))
+        let tokens = args.prompt_query.clone().zip(args.output_query.clone());
+        let tokens = tokens.map(|(prompt, output)| [("--prompt-query", prompt), ("--output-query", output)]);
+        Ok(Some(Self { url, query, tokens, from: args.from, to: args.to, step, unit, http, secret }))
     }
 }
 
@@ -155,7 +161,7 @@ fn secret(file: &Path) -> Result<String, Usage> {
     if text.is_empty() { Err(failed("it is empty".into())) } else { Ok(text.to_owned()) }
 }
 
-/// Reads the series, piece by piece.
+/// Reads each series, piece by piece.
 ///
 /// # Errors
 /// When the server does not answer, refuses, or gives no series or several.
@@ -163,15 +169,36 @@ pub(super) async fn read(asked: &Asked, now: Timestamp, quiet: bool) -> anyhow::
     let to = asked.to.map_or(now, |moment| moment.from(now)).floor_to(asked.step);
     let from = asked.from.from(to).floor_to(asked.step);
     let pieces = pieces(from, to, asked.step)?;
-    let bar = output::progress(pieces.len() as u64, "pieces from Prometheus", quiet);
-    let mut gathered = Gathered::default();
-    for (start, end) in pieces {
-        let answer = piece(asked, start, end).await?;
-        gathered.take(answer)?;
-        bar.inc(1);
-    }
+    let queries = if asked.tokens.is_some() { 3 } else { 1 };
+    let bar = output::progress(pieces.len() as u64 * queries, "pieces from Prometheus", quiet);
+    let series = async |query: &str| -> anyhow::Result<(Series, Vec<String>)> {
+        let mut gathered = Gathered::default();
+        for (start, end) in &pieces {
+            gathered.take(piece(asked, query, *start, *end).await?)?;
+            bar.inc(1);
+        }
+        gathered.series(asked, from, to)
+    };
+    let (rates, mut notes) = series(&asked.query).await?;
+    let tokens = match &asked.tokens {
+        None => None,
+        Some([prompt, output]) => {
+            let of_tokens = async |(flag, query): &(&'static str, String)| {
+                let (tokens, remarks) = series(query).await.context(*flag)?;
+                anyhow::Ok((by_steps_of(&tokens, &rates), remarks))
+            };
+            let ((prompt, of_prompt), (output, of_output)) =
+                (of_tokens(prompt).await?, of_tokens(output).await?);
+            notes.extend(of_prompt);
+            notes.extend(of_output);
+            Some(Tokens { rates: [prompt, output], requests: Vec::new() })
+        }
+    };
     bar.finish_and_clear();
-    gathered.traffic(asked, from, to)
+    let mut told = BTreeSet::new();
+    notes.retain(|note| told.insert(note.clone()));
+    let source = format!("{} at {}", asked.query, asked.url.origin().ascii_serialization());
+    Ok(Traffic { source, rates, tokens, notes })
 }
 
 /// Start and end of each piece, both included.
@@ -195,11 +222,11 @@ fn pieces(from: Timestamp, to: Timestamp, step: Duration) -> Result<Vec<(Timesta
     Ok(pieces)
 }
 
-async fn piece(asked: &Asked, start: Timestamp, end: Timestamp) -> anyhow::Result<Answer> {
+async fn piece(asked: &Asked, query: &str, start: Timestamp, end: Timestamp) -> anyhow::Result<Answer> {
     let seconds = |at: Timestamp| at.as_secs_f64().to_string();
     let mut url = asked.url.clone();
     url.query_pairs_mut()
-        .append_pair("query", &asked.query)
+        .append_pair("query", query)
         .append_pair("start", &seconds(start))
         .append_pair("end", &seconds(end))
         .append_pair("step", &asked.step.as_secs_f64().to_string());
@@ -304,8 +331,8 @@ impl Gathered {
         Ok(())
     }
 
-    /// The load. A value says how the step *before* its time was, as `rate` and `increase` do.
-    fn traffic(self, asked: &Asked, from: Timestamp, to: Timestamp) -> anyhow::Result<Traffic> {
+    /// The rates, and what a reader should know of them. A value says how the step *before* its time was, as `rate` and `increase` do.
+    fn series(self, asked: &Asked, from: Timestamp, to: Timestamp) -> anyhow::Result<(Series, Vec<String>)> {
         let Self { values, not_finite, remarks, .. } = self;
         if values.is_empty() && not_finite > 0 {
             bail!("all {not_finite} values from {from} to {to} are NaN or infinite");
@@ -328,8 +355,7 @@ impl Gathered {
             notes
                 .push(format!("{not_finite} values of the query are NaN or infinite, and count as unknown."));
         }
-        let source = format!("{} at {}", asked.query, asked.url.origin().ascii_serialization());
-        Ok(Traffic { source, rates, tokens: None, notes })
+        Ok((rates, notes))
     }
 }
 
@@ -350,6 +376,8 @@ mod tests {
         let args = PrometheusArgs {
             prometheus: Some("http://127.0.0.1:9/base/".into()),
             query: Some("sum(rate(x[1m]))".into()),
+            prompt_query: None,
+            output_query: None,
             from: "1h".parse().unwrap(),
             to: None,
             step: tidegate_core::Span::from_secs(60),
@@ -366,12 +394,12 @@ mod tests {
         serde_json::from_value(json!({ "status": "success", "data": data, "infos": ["odd"] })).unwrap()
     }
 
-    fn gathered(pieces: Vec<serde_json::Value>, unit: Unit) -> anyhow::Result<Traffic> {
+    fn gathered(pieces: Vec<serde_json::Value>, unit: Unit) -> anyhow::Result<(Series, Vec<String>)> {
         let mut gathered = Gathered::default();
         for piece in pieces {
             gathered.take(answer(piece))?;
         }
-        gathered.traffic(&asked(unit), Timestamp::from_secs(T), Timestamp::from_secs(T + 3600))
+        gathered.series(&asked(unit), Timestamp::from_secs(T), Timestamp::from_secs(T + 3600))
     }
 
     #[test]
@@ -392,14 +420,10 @@ mod tests {
     fn a_value_describes_the_step_before_it_in_any_unit() {
         let rows = json!([{ "metric": {}, "values": [[T + 60, "120"], [T + 120, "60"], [T + 240, "NaN"]] }]);
         for (unit, first) in [(Unit::PerSecond, 120.0), (Unit::PerMinute, 2.0), (Unit::Count, 2.0)] {
-            let traffic = gathered(vec![rows.clone()], unit).unwrap();
-            assert_eq!(traffic.rates.start(), Timestamp::from_secs(T));
-            assert_eq!(traffic.rates.values(), [Some(first), Some(first / 2.0)]);
-            assert!(
-                traffic.notes[0].contains("odd") && traffic.notes[1].contains("1 values"),
-                "{:?}",
-                traffic.notes
-            );
+            let (rates, notes) = gathered(vec![rows.clone()], unit).unwrap();
+            assert_eq!(rates.start(), Timestamp::from_secs(T));
+            assert_eq!(rates.values(), [Some(first), Some(first / 2.0)]);
+            assert!(notes[0].contains("odd") && notes[1].contains("1 values"), "{notes:?}");
         }
     }
 

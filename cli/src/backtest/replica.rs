@@ -90,7 +90,8 @@ fn llm(asked: &ServiceArgs, engine: &EngineArgs, traffic: &Traffic) -> Result<Re
 /// Mean tokens of a request, where the load tells: of the prompt, and of the answer.
 fn told(traffic: &Traffic) -> Option<[f64; 2]> {
     let tokens = traffic.tokens.as_ref()?;
-    let known = |index: &usize| traffic.rates.get(*index).is_some();
+    let of_all = [&traffic.rates, &tokens.rates[0], &tokens.rates[1]];
+    let known = |index: &usize| of_all.iter().all(|series| series.get(*index).is_some());
     let sum = |series: &tidegate_core::Series| -> f64 {
         (0..traffic.rates.len()).filter(known).filter_map(|index| series.get(index)).sum()
     };

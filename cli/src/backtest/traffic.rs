@@ -73,15 +73,20 @@ pub(crate) struct Split {
 /// # Errors
 /// When the source cannot be read, is malformed, or holds no load.
 pub(crate) async fn read(args: &BacktestArgs) -> anyhow::Result<Traffic> {
+    let model = args.service.model;
+    if args.prometheus.prompt_query.is_some() && model == Model::Generic {
+        return Err(Usage("--prompt-query and --output-query are for --model llm".into()).into());
+    }
     if let Some(asked) = prometheus::Asked::new(&args.prometheus, args.unit)? {
         return prometheus::read(&asked, clock::now(), args.quiet).await;
     }
     let (data, workload) = (args.data.clone(), args.workload.clone());
     if let Some((data, workload)) = data.zip(workload) {
-        return tokio::task::spawn_blocking(move || recorded::read(&data, &workload, clock::now())).await?;
+        return tokio::task::spawn_blocking(move || recorded::read(&data, &workload, model, clock::now()))
+            .await?;
     }
     let (file, unit) = (args.file.clone().context("a file is needed")?, args.unit);
-    let read = match args.service.model {
+    let read = match model {
         Model::Generic => from_file,
         Model::Llm => tokens::from_file,
     };
@@ -127,6 +132,12 @@ pub(super) fn regular(points: &[Point], usual: Duration) -> anyhow::Result<Serie
     // A step of which less than half is known is a gap.
     let means = sums.into_iter().map(|(sum, known)| (known >= step_s / 2.0).then(|| sum / known));
     Ok(Series::from_values(start, step, means))
+}
+
+/// The same values by the steps of another series; unknown where this one has none.
+pub(super) fn by_steps_of(series: &Series, other: &Series) -> Series {
+    let values = (0..other.len()).map(|index| series.at(other.time(index)));
+    Series::from_values(other.start(), other.step(), values)
 }
 
 /// Adds `value` to the steps between `from` and `to`, weighted with the time in each.
