@@ -5,7 +5,9 @@
 //! `--league` prints the league table at each series' last origin.
 //! DIR holds `series.csv` (columns `series`, `kind`, `step_s`, `bucket_s`, `season_s`) and `<series>.csv.gz` (`timestamp_s,value`).
 //! 50 origins lie evenly over the last third of each series; each is forecast by a predictor fitted to what lies before it.
-//! The reference is rebuilt here, apart from the predictor: residual quantiles over the last seven days.
+//! The reference is rebuilt here, apart from the predictor: residual quantiles over the last seven days. *p* is the smallest of two-sided
+//! binomial tests of the coverage of the 0.95 quantile, one for each horizon; where a value equals its quantile, as counts do, the share
+//! that is due lies between those below and those not above.
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small non-negative counts")]
 
@@ -40,6 +42,7 @@ struct Trace {
 struct Tally {
     own: f64,
     reference: f64,
+    below: u32,
     covered: u32,
     count: u32,
 }
@@ -52,13 +55,14 @@ fn main() -> Outcome<()> {
         std::env::args().skip(1).partition(|a| a.starts_with("--"));
     let traces = load(Path::new(&folder), &wanted)?;
     println!(
-        "| series | steps | pinball vs last value | by horizon | cov95 | window max | cov95 | fit, s | predict + observe, ms | kept, KB | in use |"
+        "| series | steps | pinball vs last value | by horizon | cov95 | p | window max | cov95 | p | fit, s | predict + observe, ms | kept, KB | in use |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
-    let (mut logs, mut all_max) = (Vec::new(), Vec::new());
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    let (mut logs, mut all_max, mut least) = (Vec::new(), Vec::new(), [1.0f64; 2]);
     let mut members: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for trace in &traces {
-        let (ratio, max, league) = score(trace, !flags.is_empty());
+        let (ratio, max, p, league) = score(trace, !flags.is_empty());
+        least = [0, 1].map(|of| least[of].min(p[of]));
         for standing in league {
             // Two seasons make two seasonal models; the table has one line for both.
             let name = standing.model.split(" (").next().unwrap_or_default().to_owned();
@@ -70,10 +74,12 @@ fn main() -> Outcome<()> {
     }
     let mean = |logs: &[f64]| (logs.iter().sum::<f64>() / logs.len() as f64).exp();
     println!(
-        "\ngeometric mean over {} series: {:.3}; window maximum {:.3}",
+        "\ngeometric mean over {} series: {:.3}; window maximum {:.3}; smallest p {:.4} and {:.4}",
         logs.len(),
         mean(&logs),
-        mean(&all_max)
+        mean(&all_max),
+        least[0],
+        least[1],
     );
     println!(
         "\n| member alone, as judged in the last fit of each series | pinball vs last value, at the lead |\n|---|---|"
@@ -127,7 +133,7 @@ fn load(folder: &Path, wanted: &[String]) -> Outcome<Vec<Trace>> {
 
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 #[expect(clippy::disallowed_methods, reason = "measures how long a fit takes")]
-fn score(trace: &Trace, show_league: bool) -> (f64, f64, Vec<Standing>) {
+fn score(trace: &Trace, show_league: bool) -> (f64, f64, [f64; 2], Vec<Standing>) {
     let n = trace.values.len();
     let [first, lead, longest] = trace.horizons;
     let config = PredictorConfig {
@@ -177,12 +183,15 @@ fn score(trace: &Trace, show_league: bool) -> (f64, f64, Vec<Standing>) {
     let [ratio, max] = by_horizon.map(|r| (r.iter().map(|r| r.ln()).sum::<f64>() / 3.0).exp());
     let coverage =
         tallies.map(|t| t.iter().map(|t| f64::from(t.covered) / f64::from(t.count)).sum::<f64>() / 3.0);
+    let p = tallies.map(|t| t.iter().map(Tally::p).fold(1.0, f64::min));
     println!(
-        "| {} | {n} | {ratio:.3} | {:.3?} | {:.3} | {max:.3} | {:.3} | {:.3} | {:.2} | {} | {used:?} |",
+        "| {} | {n} | {ratio:.3} | {:.3?} | {:.3} | {:.4} | {max:.3} | {:.3} | {:.4} | {:.3} | {:.2} | {} | {used:?} |",
         trace.name,
         by_horizon[0],
         coverage[0],
+        p[0],
         coverage[1],
+        p[1],
         fit.as_secs_f64() / ORIGINS as f64,
         speak.as_secs_f64() * 1e3 / ORIGINS as f64,
         kept / 1024,
@@ -190,7 +199,7 @@ fn score(trace: &Trace, show_league: bool) -> (f64, f64, Vec<Standing>) {
     for standing in league.iter().filter(|_| show_league) {
         println!("    {:32} {:?}", standing.model, standing.score);
     }
-    (ratio, max, league)
+    (ratio, max, p, league)
 }
 
 fn origins(n: usize, longest: usize) -> impl Iterator<Item = usize> {
@@ -221,7 +230,10 @@ impl Tally {
         let loss = |level: f64, q: f64| (level * (value - q)).max((level - 1.0) * (value - q)) / 4.0;
         self.own += LEVELS.iter().map(|l| loss(*l, said.quantile(*l))).sum::<f64>();
         self.reference += LEVELS.iter().zip(reference).map(|(l, q)| loss(*l, *q)).sum::<f64>();
-        self.covered += u32::from(value <= said.quantile(0.95));
+        // A forecast holds six digits.
+        let due = said.quantile(0.95);
+        self.below += u32::from(value < due * (1.0 - 1e-4));
+        self.covered += u32::from(value <= due * (1.0 + 1e-4));
         self.count += 1;
     }
 
@@ -229,4 +241,23 @@ impl Tally {
         let mean = |loss: f64| loss / f64::from(self.count) + floor;
         mean(self.own) / mean(self.reference)
     }
+
+    /// Two-sided binomial test of the coverage.
+    fn p(&self) -> f64 {
+        let Self { below, covered, count, .. } = *self;
+        let too_many = (count - covered).checked_sub(1).map_or(1.0, |k| 1.0 - at_most(k, count, 0.05));
+        let too_few = at_most(count - below, count, 0.05);
+        (2.0 * too_many.min(too_few)).min(1.0)
+    }
+}
+
+/// Probability of at most `k` of `n` at `p`.
+fn at_most(k: u32, n: u32, p: f64) -> f64 {
+    let mut term = (f64::from(n) * (1.0 - p).ln()).exp();
+    let mut sum = term;
+    for i in 0..k {
+        term *= f64::from(n - i) / f64::from(i + 1) * p / (1.0 - p);
+        sum += term;
+    }
+    sum.min(1.0)
 }
