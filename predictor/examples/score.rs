@@ -7,7 +7,7 @@
 //! 50 origins lie evenly over the last third of each series; each is forecast by a predictor fitted to what lies before it.
 //! The reference is rebuilt here, apart from the predictor: residual quantiles over the last seven days. *p* is the smallest of two-sided
 //! binomial tests of the coverage of the 0.95 quantile, one for each horizon; where a value equals its quantile, as counts do, the share
-//! that is due lies between those below and those not above.
+//! that is due lies between those below and those not above. Of the shortest series the windows overlap, which makes *p* smaller than it is.
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small non-negative counts")]
 

@@ -36,7 +36,7 @@ const REMARKS_MAX: usize = 4;
 pub(super) struct Asked {
     url: Url,
     query: String,
-    /// Of tokens per request: those of prompts and of answers, each after the flag that it was given with.
+    /// For the tokens of a language model's prompts and answers, each after the flag that it was given with.
     tokens: Option<[(&'static str, String); 2]>,
     from: Moment,
     to: Option<Moment>,
