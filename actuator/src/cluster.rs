@@ -5,6 +5,7 @@
 //! what it has seen itself.
 
 pub mod apply;
+pub mod book;
 mod checkpoint;
 pub mod definitions;
 pub mod devices;
@@ -19,6 +20,7 @@ mod policies;
 mod pools;
 pub mod publish;
 pub mod rights;
+mod size_before;
 pub mod status;
 pub mod tables;
 pub mod targets;
@@ -186,6 +188,12 @@ impl Cluster {
             && tables.hpas.look().is_synced(parts)
     }
 
+    /// Where policies are.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// What is watched.
     #[must_use]
     pub const fn tables(&self) -> &Tables {
@@ -270,7 +278,7 @@ impl Cluster {
                 missing: look.missing.clone(),
                 way: entry.way.clone(),
                 raise: look.raise.clone(),
-                size_before: entry.size_before,
+                size_before: entry.size_before.size(),
                 resize: entry.course.status(),
                 refused: self.hands.refused(&id).cloned(),
             };
@@ -362,7 +370,7 @@ impl Cluster {
             if !writes {
                 entry.course.leave();
             }
-            entry.remember_size(now);
+            entry.remember_size(leads, now);
             let (seen, progress) = entry.tell(brain, &*self.readings, rivals, now);
             let raised = rivals.iter().find(|rival| rival.facts.raised.is_some());
             let raise = raised.and_then(|r| Some((r.kind, r.name.to_owned(), Raise::of(r.facts)?)));
@@ -403,7 +411,8 @@ impl Cluster {
                     }
                     None => (Some(plan.replicas), None),
                 };
-                size.and_then(|size| size_order(entry, size, look, blind))
+                size.filter(|_| entry.size_before.is_safe(now))
+                    .and_then(|size| size_order(entry, size, look, blind))
             }
             Some(Ok(Way::Floor(kind, name))) => {
                 let wanted = floor_wanted(&entry.intent, plan, look, now);

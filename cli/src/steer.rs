@@ -289,20 +289,36 @@ pub(crate) async fn release(args: SteerArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sets the size again that the target had before the policy, and gives up the field, so that whoever applies manifests may have it.
+/// Sets the size again that the target had before the policy, and gives up the field, so that whoever applies manifests may have it. Where
+/// no size is recorded, as of a policy that has been in shadow since, the size stays.
 async fn size_back(client: &Client, policy: &Found, dry_run: bool) -> anyhow::Result<Option<String>> {
-    let Some(before) = policy.at("/status/sizeBefore").and_then(Value::as_u64) else { return Ok(None) };
-    let before = u32::try_from(before).context("status.sizeBefore is no size")?;
+    let before = policy.at("/status/sizeBefore").and_then(Value::as_u64);
+    let before = before.map(u32::try_from).transpose().context("status.sizeBefore is no size")?;
     let target: Target = serde_json::from_value(policy.at("/spec/target").cloned().unwrap_or_default())
         .context("spec.target is no target")?;
     let said = format!("{} {}/{}", target.kind, policy.namespace(), target.name);
     let key = (target.api_version().unwrap_or_default(), target.kind.clone());
-    let placed = place(client, &key).await.with_context(|| format!("the cluster has no kind {}", key.1))?;
-    let (resource, layout) = placed;
+    if before.is_none() && !may_own_size(policy) {
+        return Ok(None);
+    }
+    let (resource, layout) = match place(client, &key).await {
+        Err(_) if before.is_none() => return Ok(None),
+        placed => placed.with_context(|| format!("the cluster has no kind {}", key.1))?,
+    };
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &policy.namespace(), &resource);
     let Some(object) = api.get_opt(&target.name).await.with_context(|| format!("failed to read {said}"))?
     else {
-        return Ok(Some(format!("{said} is gone")));
+        return Ok(before.map(|_| format!("{said} is gone")));
+    };
+    let Some(before) = before else {
+        return match owned(&object).next() {
+            None => Ok(None),
+            Some(_) if dry_run => Ok(Some(format!("{said}: its size would be given up as it is"))),
+            Some(_) => {
+                disown(&api, &target.name).await.with_context(|| given_up(&said))?;
+                Ok(Some(format!("{said}: its size is given up as it is")))
+            }
+        };
     };
     let mut groups = TargetFacts::groups(&object, layout);
     let facts = groups.remove(&target.group).with_context(|| format!("{said} has no such group"))?;
@@ -313,21 +329,35 @@ async fn size_back(client: &Client, policy: &Found, dry_run: bool) -> anyhow::Re
             let order = Order::Size { resource, layout, key, group_index, from, to: before };
             write(client.clone(), &order).await.map_err(|refused| anyhow::anyhow!("{said}: {refused}"))?;
         }
-        disown(&api, &target.name).await.with_context(|| format!("failed to give up the size of {said}"))?;
+        disown(&api, &target.name).await.with_context(|| given_up(&said))?;
     }
     let from = from.map_or_else(|| "none".to_owned(), |from| from.to_string());
     Ok(Some(format!("{said}: size {from} → {before}, as before")))
 }
 
+/// Whether the size of a policy's target, if it is Tidegate's, is this policy's: no other policy and no autoscaler has the target.
+fn may_own_size(policy: &Found) -> bool {
+    let conditions = policy.at("/status/conditions").and_then(Value::as_array);
+    let alone = |condition: &Value| condition["type"] == "Conflict" && condition["status"] == "False";
+    let via = policy.at("/status/via").and_then(Value::as_str);
+    conditions.is_some_and(|conditions| conditions.iter().any(alone)) && via.is_none_or(|via| via == "scale")
+}
+
+fn given_up(said: &str) -> String {
+    format!("failed to give up the size of {said}")
+}
+
+/// Places of Tidegate's entries among the managers of an object's fields.
+fn owned(object: &DynamicObject) -> impl DoubleEndedIterator<Item = usize> {
+    let managed = object.managed_fields().iter().enumerate();
+    managed.filter(|(_, entry)| entry.manager.as_deref() == Some(MANAGER)).map(|(at, _)| at)
+}
+
 /// Takes Tidegate out of the managers of an object's fields: a field that it owns would be a conflict for whoever applies manifests.
 async fn disown(api: &Api<DynamicObject>, name: &str) -> kube::Result<()> {
     let object = api.get(name).await?;
-    let managed = object.managed_fields().iter().enumerate();
-    let own = managed.filter(|(_, entry)| entry.manager.as_deref() == Some(MANAGER)).map(|(at, _)| at);
     // From the last to the first: what is removed moves what follows.
-    let operations: Vec<Value> = own
-        .collect::<Vec<_>>()
-        .into_iter()
+    let operations: Vec<Value> = owned(&object)
         .rev()
         .flat_map(|at| {
             let path = format!("/metadata/managedFields/{at}");

@@ -12,6 +12,7 @@ use super::facts::{NodeFacts, PodFacts, TargetFacts};
 use super::floor;
 use super::gather::{Gathered, Memory};
 use super::members::{Members, Pods};
+use super::size_before::{self, SizeBefore};
 use super::tables::{Kept, PolicyFacts};
 use super::targets::KindKey;
 use super::training::{Course, Manner};
@@ -203,7 +204,7 @@ pub(super) struct Entry {
     /// The way it acts by, or why it does not; `None` while the target is not known.
     pub(super) way: Option<Result<Way, Conflict>>,
     /// The target's size when the policy began to set it.
-    pub(super) size_before: Option<u32>,
+    pub(super) size_before: SizeBefore,
 }
 
 impl Entry {
@@ -218,7 +219,7 @@ impl Entry {
             told_variant: None,
             course: Course::default(),
             way: None,
-            size_before: None,
+            size_before: SizeBefore::default(),
         }
     }
 
@@ -272,14 +273,17 @@ impl Entry {
         Some(Worker { namespace: self.intent.key.namespace.clone(), pod: name.to_owned(), ip: pod.ip })
     }
 
-    /// Remembers the size as it is before the first write, for whoever wants it back.
-    pub(super) fn remember_size(&mut self, now: Timestamp) {
-        if self.intent.policy.mode() == Mode::Shadow {
-            self.size_before = None;
-        } else if self.size_before.is_none() && self.intent.acts(now) && self.way == Some(Ok(Way::Scale)) {
-            let size = self.target.as_ref().and_then(|target| target.size);
-            self.size_before = self.intent.kept.size_before.or(size);
-        }
+    /// Remembers the size as it is before the first write.
+    pub(super) fn remember_size(&mut self, leads: bool, now: Timestamp) {
+        let sets = self.intent.acts(now) && self.way == Some(Ok(Way::Scale));
+        let size = self.target.as_ref().and_then(|target| target.size);
+        self.size_before = self.size_before.seen(&size_before::Look {
+            mode: self.intent.policy.mode(),
+            stored: self.intent.kept.size_before,
+            set: size.filter(|_| sets),
+            leads,
+            now,
+        });
     }
 
     /// Replicas by state, where `wanted` is the size that this policy's own way has in force: what the brain holds its orders against.

@@ -1,15 +1,15 @@
 //! What a policy's status says: made from a round's part by a pure function, and written when it has something new to say.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
 use tidegate_brain::Brain;
 use tidegate_core::policy::Problem;
 use tidegate_core::{CapacitySource, Mode, Policy, ReasonCode, Signal, Timestamp};
 
 use super::apply::RefusedCause;
-use super::entry::{Intent, PolicyKey, PolicyKind};
+use super::entry::{Intent, PolicyKind};
 use super::way::{AutoscalerKind, Conflict, Way};
 use super::{Idle, Missing, Part, Unreadable};
 use crate::crds::{
@@ -46,14 +46,34 @@ impl Status {
         }
     }
 
+    /// The target's size before the policy set it.
+    #[must_use]
+    pub const fn size_before(&self) -> Option<u32> {
+        match self {
+            Self::Serving(status) => status.size_before,
+            Self::Training(status) => status.size_before,
+            Self::Pool(_) => None,
+        }
+    }
+
+    /// As an object of the API server has it; `None` where that is none.
+    #[must_use]
+    pub fn read(kind: PolicyKind, status: Value) -> Option<Self> {
+        match kind {
+            PolicyKind::Serving => serde_json::from_value(status).ok().map(Self::Serving),
+            PolicyKind::Training => serde_json::from_value(status).ok().map(Self::Training),
+            PolicyKind::Pool => serde_json::from_value(status).ok().map(Self::Pool),
+        }
+    }
+
     /// Whether the size that it tells is published: the other controllers answer autoscalers by it.
-    fn is_published(&self) -> bool {
+    pub(super) fn is_published(&self) -> bool {
         let via = |status: &ServingPolicyStatus| status.via.as_deref() == Some(Via::ExternalMetric.as_str());
         matches!(self, Self::Serving(status) if via(status))
     }
 
     /// What must be told soon: all but numbers that move with the load.
-    fn news(&self) -> impl PartialEq + use<> {
+    pub(super) fn news(&self) -> impl PartialEq + use<> {
         let told =
             |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.observed_generation);
         let conditions: Vec<_> = self.conditions().iter().map(told).collect();
@@ -150,8 +170,8 @@ pub fn of_part(part: &Part, brain: &Brain, besides: Besides, before: &[Condition
 
 /// The status of a policy that has no workload of its own.
 #[must_use]
-pub fn of_idle(idle: &Idle, before: &[Condition], now: Timestamp) -> Status {
-    let mut conditions = before.to_vec();
+pub fn of_idle(idle: &Idle, before: Option<&Status>, now: Timestamp) -> Status {
+    let mut conditions = before.map(|before| before.conditions().to_vec()).unwrap_or_default();
     let generation = Some(idle.intent.generation);
     let mut set = |reason: ConditionReason, holds: bool, text: &str| {
         set_condition(&mut conditions, reason, Some(holds), text, generation, now);
@@ -166,7 +186,7 @@ pub fn of_idle(idle: &Idle, before: &[Condition], now: Timestamp) -> Status {
         let text = if problems.is_empty() { "there are too many policies".to_owned() } else { problems };
         set(ConditionReason::Invalid, false, &text);
     }
-    of_conditions(idle.intent.key.kind, generation, conditions)
+    of_conditions(idle.intent.key.kind, generation, conditions, before)
 }
 
 /// What a spec breaks, in one line.
@@ -184,22 +204,32 @@ pub(super) fn unreadable(why: &str) -> String {
 
 /// The status of a policy that cannot be read.
 #[must_use]
-pub fn of_unreadable(policy: &Unreadable, before: &[Condition], now: Timestamp) -> Status {
-    let (mut conditions, generation) = (before.to_vec(), Some(policy.generation));
+pub fn of_unreadable(policy: &Unreadable, before: Option<&Status>, now: Timestamp) -> Status {
+    let mut conditions = before.map(|before| before.conditions().to_vec()).unwrap_or_default();
+    let generation = Some(policy.generation);
     let text = unreadable(&policy.text);
     set_condition(&mut conditions, ConditionReason::Invalid, Some(false), &text, generation, now);
-    of_conditions(policy.key.kind, generation, conditions)
+    of_conditions(policy.key.kind, generation, conditions, before)
 }
 
-fn of_conditions(kind: PolicyKind, generation: Option<i64>, conditions: Vec<Condition>) -> Status {
+/// Of a policy that says nothing else; the way back stays as it is known.
+fn of_conditions(
+    kind: PolicyKind,
+    generation: Option<i64>,
+    conditions: Vec<Condition>,
+    before: Option<&Status>,
+) -> Status {
+    let size_before = before.and_then(Status::size_before);
     match kind {
         PolicyKind::Serving => Status::Serving(ServingPolicyStatus {
             observed_generation: generation,
+            size_before,
             conditions,
             ..ServingPolicyStatus::default()
         }),
         PolicyKind::Training => Status::Training(TrainingPolicyStatus {
             observed_generation: generation,
+            size_before,
             conditions,
             ..TrainingPolicyStatus::default()
         }),
@@ -375,182 +405,22 @@ pub(super) fn rounded(value: f64) -> f64 {
     (value * scale).round() / scale
 }
 
-/// Which statuses are to be written now: news first, then numbers, as many as the API server can be asked to take.
-#[derive(Debug, Default)]
-pub struct Book {
-    written: BTreeMap<PolicyKey, (Status, Timestamp)>,
-    /// Policies whose last writes failed: how many in a row, and when the next is tried.
-    failing: BTreeMap<PolicyKey, (u32, Timestamp)>,
-    budget: f64,
-    filled: Option<Timestamp>,
-}
-
-/// Writes of statuses per second, in the mean; and as many may come at once after a quiet time.
-const WRITES_PER_SECOND: f64 = 5.0;
-const WRITES_AT_ONCE: f64 = 50.0;
-/// Numbers alone are told no more often than this, and news of one policy no more often than every second.
-const NUMBERS_EVERY: Duration = Duration::from_secs(15);
-
-/// Pauses before a write that failed is tried again.
-const AGAIN_MIN: Duration = Duration::from_secs(1);
-const AGAIN_MAX: Duration = Duration::from_secs(60);
-
-/// In which order statuses are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
-    /// At once, whatever else is to be written.
-    Now,
-    /// As soon as there is room.
-    News,
-    /// After all news.
-    Numbers,
-}
-
-impl Book {
-    /// The conditions as last written, to go on from.
-    #[must_use]
-    pub fn conditions(&self, key: &PolicyKey) -> Option<&[Condition]> {
-        self.written.get(key).map(|(status, _)| status.conditions())
-    }
-
-    /// Remembers what the server has, as read at the start.
-    pub fn know(&mut self, key: PolicyKey, status: Status, now: Timestamp) {
-        self.written.insert(key, (status, now));
-    }
-
-    /// Of these, those to be written now; they count as written. News of a published size is written like a size: it waits for nothing.
-    pub fn due(&mut self, all: Vec<(PolicyKey, Status)>, now: Timestamp) -> Vec<(PolicyKey, Status)> {
-        let passed = self.filled.map_or(0.0, |filled| now.since(filled).as_secs_f64());
-        self.budget = match self.filled {
-            None => WRITES_AT_ONCE,
-            Some(_) => (self.budget + passed * WRITES_PER_SECOND).min(WRITES_AT_ONCE),
-        };
-        self.filled = Some(now);
-        let mut waiting: Vec<(Turn, Timestamp, PolicyKey, Status)> = Vec::new();
-        for (key, status) in all {
-            if self.failing.get(&key).is_some_and(|(_, next)| now < *next) {
-                continue;
-            }
-            let (news, since) = match self.written.get(&key) {
-                None => (true, Timestamp::EPOCH),
-                Some((old, _)) if *old == status => continue,
-                Some((old, at)) => (old.news() != status.news(), *at),
-            };
-            if news || now.since(since) >= NUMBERS_EVERY {
-                let turn = match (news, status.is_published()) {
-                    (true, true) => Turn::Now,
-                    (true, false) => Turn::News,
-                    (false, _) => Turn::Numbers,
-                };
-                waiting.push((turn, since, key, status));
-            }
-        }
-        waiting.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
-        let mut due = Vec::new();
-        for (turn, _, key, status) in waiting {
-            if self.budget < 1.0 && turn != Turn::Now {
-                break;
-            }
-            self.budget = (self.budget - 1.0).max(0.0);
-            self.written.insert(key.clone(), (status.clone(), now));
-            due.push((key, status));
-        }
-        due
-    }
-
-    /// A write failed: it is due again, each time after twice as long. Whether it is the first failure in a row.
-    pub fn failed(&mut self, key: &PolicyKey, now: Timestamp) -> bool {
-        self.written.remove(key);
-        let (failures, next) = self.failing.entry(key.clone()).or_insert((0, now));
-        let pause = AGAIN_MIN.saturating_mul(1 << (*failures).min(16)).min(AGAIN_MAX);
-        (*failures, *next) = (*failures + 1, now + pause);
-        *failures == 1
-    }
-
-    /// A write succeeded. Whether those before it had failed.
-    pub fn succeeded(&mut self, key: &PolicyKey) -> bool {
-        self.failing.remove(key).is_some()
-    }
-
-    /// Forgets policies that are gone.
-    pub fn retain(&mut self, keep: impl Fn(&PolicyKey) -> bool) {
-        self.written.retain(|key, _| keep(key));
-        self.failing.retain(|key, _| keep(key));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn key(name: &str) -> PolicyKey {
-        PolicyKey { kind: PolicyKind::Serving, namespace: "ml".into(), name: name.into() }
-    }
-
-    fn status(wanted: u32, demand: f64) -> Status {
-        Status::Serving(ServingPolicyStatus {
-            replicas: Some(ReplicaStatus { wanted, ready: 1, starting: 0 }),
-            capacity_per_replica: Some(demand),
-            ..ServingPolicyStatus::default()
-        })
-    }
+    use crate::cluster::entry::PolicyKey;
 
     #[test]
-    fn news_is_told_at_once_and_numbers_now_and_then() {
-        let at = |seconds: i64| Timestamp::from_secs(1000 + seconds);
-        let mut book = Book::default();
-        assert_eq!(book.due(vec![(key("a"), status(1, 1.0))], at(0)).len(), 1);
-        assert!(book.due(vec![(key("a"), status(1, 1.0))], at(60)).is_empty(), "nothing is new");
-        assert_eq!(book.due(vec![(key("a"), status(1, 2.0))], at(61)).len(), 1);
-        assert!(book.due(vec![(key("a"), status(1, 3.0))], at(62)).is_empty(), "numbers can wait");
-        assert_eq!(book.due(vec![(key("a"), status(2, 3.0))], at(62)).len(), 1);
-    }
-
-    #[test]
-    fn the_server_is_not_flooded_and_news_comes_before_numbers() {
-        let at = |seconds: i64| Timestamp::from_secs(1000 + seconds);
-        let mut book = Book::default();
-        let all =
-            |demand| (0..500).map(|i| (key(&format!("p{i:03}")), status(1, demand))).collect::<Vec<_>>();
-        assert_eq!(book.due(all(1.0), at(0)).len(), 50);
-        let mut told = 50;
-        for second in 1..=90 {
-            told += book.due(all(1.0), at(second)).len();
-        }
-        assert_eq!(told, 500);
-        let mut next = all(2.0);
-        next[400].1 = status(9, 2.0);
-        let first = book.due(next, at(120));
-        assert_eq!(first[0].0, key("p400"));
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_tried_more_and_more_seldom() {
-        let mut book = Book::default();
-        let mut tried = Vec::new();
-        for second in 0..200 {
-            let now = Timestamp::from_secs(1000 + second);
-            if !book.due(vec![(key("a"), status(1, 1.0))], now).is_empty() {
-                assert_eq!(book.failed(&key("a"), now), tried.is_empty(), "said once");
-                tried.push(second);
-            }
-        }
-        assert_eq!(tried, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
-        assert!(book.succeeded(&key("a")) && !book.succeeded(&key("a")));
-    }
-
-    #[test]
-    fn a_published_size_waits_for_nothing() {
-        let published = |wanted| {
-            let Status::Serving(status) = status(wanted, 1.0) else { unreachable!() };
-            Status::Serving(ServingPolicyStatus { via: Some("external_metric".into()), ..status })
+    fn a_policy_that_cannot_be_read_any_more_keeps_its_way_back() {
+        let policy = Unreadable {
+            key: PolicyKey { kind: PolicyKind::Serving, namespace: "ml".into(), name: "chat".into() },
+            generation: 3,
+            text: "no such field".into(),
         };
-        let all =
-            |wanted| (0..500).map(|i| (key(&format!("p{i:03}")), published(wanted))).collect::<Vec<_>>();
-        let mut book = Book::default();
-        assert_eq!(book.due(all(1), Timestamp::from_secs(1000)).len(), 500);
-        assert_eq!(book.due(all(2), Timestamp::from_secs(1001)).len(), 500);
-        assert!(book.due(all(2), Timestamp::from_secs(1002)).is_empty());
+        let before = ServingPolicyStatus { size_before: Some(2), ..ServingPolicyStatus::default() };
+        let status = of_unreadable(&policy, Some(&Status::Serving(before)), Timestamp::from_secs(9));
+        assert_eq!((status.size_before(), status.conditions().len()), (Some(2), 1));
+        assert_eq!(of_unreadable(&policy, None, Timestamp::from_secs(9)).size_before(), None);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use tidegate_actuator::cluster::book::Book;
 use tidegate_actuator::cluster::entry::PolicyKey;
-use tidegate_actuator::cluster::status::{self, Book, Status};
+use tidegate_actuator::cluster::status::{self, Status};
 use tidegate_actuator::cluster::{Cluster, ClusterRound, Part};
 use tidegate_agent::collect::latest::Giver;
 use tidegate_agent::collect::process::own;
@@ -20,7 +21,7 @@ use super::hub::{Hub, lock};
 use super::keeper::{Batch, Keeper};
 use super::published::Sizes;
 use super::row::{Row, Turns};
-use super::write::{Announcement, Writer};
+use super::write::{Announcement, Read, Stored, Writer};
 use crate::api::views::Event;
 use crate::board::Card;
 use crate::{clock, told};
@@ -60,6 +61,7 @@ async fn run(hub: Arc<Hub>, client: Client, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut hand = Hand {
         book: Book::default(),
+        stored: None,
         writer: Writer::new(client),
         keeper: Keeper::start(Arc::clone(&hub.store), Arc::clone(&hub.registry)),
         rows: BTreeMap::new(),
@@ -79,6 +81,8 @@ async fn run(hub: Arc<Hub>, client: Client, stop: CancellationToken) {
 /// What is carried from round to round.
 struct Hand {
     book: Book,
+    /// What the server's statuses said when this controller began to lead; none while it does not.
+    stored: Option<Stored>,
     writer: Writer,
     keeper: Keeper,
     rows: BTreeMap<WorkloadId, Row>,
@@ -107,25 +111,46 @@ impl Hand {
         };
         self.keeper.keep(batch);
         if leads {
-            for (key, written) in self.writer.ended() {
-                match written {
-                    Ok(()) if self.book.succeeded(&key) => {
-                        tracing::info!(policy = key.path(), "its status could be written again");
-                    }
-                    Ok(()) => {}
-                    Err(error) if self.book.failed(&key, now) => {
-                        tracing::warn!(policy = key.path(), error, "a status could not be written");
-                    }
-                    Err(error) => {
-                        tracing::debug!(policy = key.path(), error, "a status could still not be written");
-                    }
-                }
-            }
-            self.writer.statuses(self.book.due(statuses, now));
+            self.write(hub, statuses, now);
+        } else {
+            self.stored = None;
         }
         own::note(&hub.registry);
         let took = clock::now().since(now);
         hub.registry.gauge(Metric::DecisionSeconds, &[]).set(Some(took.as_secs_f64()));
+    }
+
+    /// Writes the statuses that are due, from what the server has on: whoever led before has told of the same policies.
+    fn write(&mut self, hub: &Hub, statuses: Vec<(PolicyKey, Status)>, now: Timestamp) {
+        let stored = self.stored.get_or_insert_with(|| {
+            self.book = Book::default();
+            self.writer.read(lock(&hub.cluster).as_ref().map(Cluster::scope))
+        });
+        match stored.take() {
+            Read::Waiting => return,
+            Read::Now(found) => {
+                found.into_iter().for_each(|(key, status)| self.book.know(key, status, now));
+                // What was made before is made again, from this.
+                self.rows.values_mut().for_each(Row::stir);
+                return;
+            }
+            Read::Before => {}
+        }
+        for (key, written) in self.writer.ended() {
+            match written {
+                Ok(()) if self.book.succeeded(&key) => {
+                    tracing::info!(policy = key.path(), "its status could be written again");
+                }
+                Ok(()) => {}
+                Err(error) if self.book.failed(&key, now) => {
+                    tracing::warn!(policy = key.path(), error, "a status could not be written");
+                }
+                Err(error) => {
+                    tracing::debug!(policy = key.path(), error, "a status could still not be written");
+                }
+            }
+        }
+        self.writer.statuses(self.book.due(statuses, now));
     }
 
     fn tell(
@@ -167,9 +192,9 @@ impl Hand {
             }
             if row.is_stirred(part, round.at) || turns.has(place) {
                 let key = part.intent.key.clone();
-                let before = self.book.conditions(&key).map(<[_]>::to_vec).unwrap_or_default();
+                let before = self.book.last(&key).map(Status::conditions).unwrap_or_default();
                 let besides = status::Besides { attained, source: hub.demand.source(id) };
-                let status = status::of_part(part, brain, besides, &before, round.at);
+                let status = status::of_part(part, brain, besides, before, round.at);
                 statuses.push((key, status));
             }
         }
@@ -182,15 +207,17 @@ impl Hand {
         drop(cards);
         for idle in &round.idle {
             let key = idle.intent.key.clone();
-            let before = self.book.conditions(&key).map(<[_]>::to_vec).unwrap_or_default();
-            statuses.push((key, status::of_idle(idle, &before, round.at)));
+            let status = status::of_idle(idle, self.book.last(&key), round.at);
+            statuses.push((key, status));
         }
         for policy in &round.unreadable {
-            let before = self.book.conditions(&policy.key).map(<[_]>::to_vec).unwrap_or_default();
-            statuses.push((policy.key.clone(), status::of_unreadable(policy, &before, round.at)));
+            let status = status::of_unreadable(policy, self.book.last(&policy.key), round.at);
+            statuses.push((policy.key.clone(), status));
         }
         if leads {
-            let before = |key: &PolicyKey| self.book.conditions(key).map(<[_]>::to_vec).unwrap_or_default();
+            let before = |key: &PolicyKey| {
+                self.book.last(key).map(|status| status.conditions().to_vec()).unwrap_or_default()
+            };
             statuses.extend(cluster.pool_statuses(before, round.at));
         }
         if !round.gone.is_empty() {

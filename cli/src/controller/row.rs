@@ -99,6 +99,11 @@ impl Row {
         !same || part.told.decision.is_some()
     }
 
+    /// Its status is to be told anew.
+    pub(super) fn stir(&mut self) {
+        self.stands = None;
+    }
+
     /// Takes in what is known of its demand.
     pub(super) fn note(&mut self, demand: &Demand, brain: &Brain) {
         demand.each(brain.id(), |signal, value, told| self.means.note(signal, value, told));

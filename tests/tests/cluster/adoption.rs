@@ -21,11 +21,19 @@ impl Scene {
     }
 
     /// The same; what it printed, for it must succeed.
-    fn says(&self, arguments: &[&str]) -> String {
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
         let output = self.tidegate(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {errors}");
         String::from_utf8(output.stdout).expect("it prints text")
+    }
+
+    /// Whether a field of the Deployment is Tidegate's.
+    async fn owns(&self) -> bool {
+        let deployments = Api::<Deployment>::default_namespaced(self.client.clone());
+        let managers =
+            deployments.get("chat").await.expect("it is there").metadata.managed_fields.unwrap_or_default();
+        managers.iter().any(|entry| entry.manager.as_deref() == Some("tidegate"))
     }
 
     async fn adoptable(&self) {
@@ -99,8 +107,27 @@ async fn a_size_that_was_written_comes_back_and_the_field_is_given_up() {
     assert!(scene.size().await >= 5, "a dry run changes nothing");
     scene.says(&["release", "deploy/chat"]);
     assert_eq!(scene.size().await, 1);
-    let deployments = Api::<Deployment>::default_namespaced(scene.client.clone());
-    let managers = deployments.get("chat").await.unwrap().metadata.managed_fields.unwrap_or_default();
-    let left = managers.iter().any(|entry| entry.manager.as_deref() == Some("tidegate"));
-    assert!(!left, "whoever applies manifests finds no conflict: {managers:?}");
+    assert!(!scene.owns().await, "whoever applies manifests finds no conflict");
+}
+
+#[tokio::test]
+async fn a_size_that_was_left_in_shadow_stays_and_the_field_is_given_up() {
+    let scene = Scene::set().await;
+    let controller = scene.controller("one").await;
+    let agent = Agent::start(controller.digests(), "node-a");
+    agent.tell(CHAT, &load(45.0));
+    scene.policy("active", json!({})).await;
+    let size = scene.sized("a size for the load", |size| size >= 5).await;
+    scene.set_mode("shadow").await;
+    tidegate_tests::waiting::until("nothing to come back to", crate::objects::SOON, async || {
+        scene.policies().get("chat").await.ok()?.status?.size_before.is_none().then_some(())
+    })
+    .await;
+    assert!(scene.owns().await, "the size is still Tidegate's");
+    let dry = scene.says(&["release", "chat", "--dry-run"]);
+    assert!(dry.contains("would be given up as it is") && scene.owns().await, "{dry}");
+    let said = scene.says(&["release", "chat"]);
+    assert!(said.contains("Deployment default/chat: its size is given up as it is"), "{said}");
+    assert_eq!((scene.size().await, scene.owns().await), (size, false));
+    assert!(!scene.says(&["release", "chat"]).contains("given up"), "there is nothing left to give up");
 }

@@ -29,3 +29,4 @@ mod targets;
 mod training;
 mod unready;
 mod variants;
+mod way_back;

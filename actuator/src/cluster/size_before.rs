@@ -1,0 +1,117 @@
+//! The size that a target had before its policy set another, for whoever wants it back. It is written down before it is needed: a
+//! leader that ended between the first size and the record of the one before would leave its successor to take the new for the old.
+
+use std::time::Duration;
+
+use tidegate_core::{Mode, Timestamp};
+
+/// For so long no size is set for want of the record; then the load counts more. Long enough for a thousand policies that are
+/// activated at once, on a server that is slow.
+const STORED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is remembered of it from round to round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct SizeBefore {
+    size: Option<u32>,
+    /// Since when the policy's status lacks it.
+    unstored_since: Option<Timestamp>,
+}
+
+/// One look at a policy and its target.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) mode: Mode,
+    /// What the policy's status says.
+    pub(super) stored: Option<u32>,
+    /// The target's size, where the policy sets it.
+    pub(super) set: Option<u32>,
+    /// Whether this controller writes.
+    pub(super) leads: bool,
+    pub(super) now: Timestamp,
+}
+
+impl SizeBefore {
+    /// After a look. What is stored counts, whoever stored it; a pause and another way to act change nothing of it.
+    #[must_use]
+    pub(super) fn seen(self, look: &Look) -> Self {
+        if look.mode == Mode::Shadow {
+            return Self::default();
+        }
+        let size = look.stored.or(self.size).or(look.set);
+        let lacks = look.leads && size.is_some() && look.stored.is_none();
+        Self { size, unstored_since: lacks.then(|| self.unstored_since.unwrap_or(look.now)) }
+    }
+
+    /// For the policy's status.
+    pub(super) const fn size(self) -> Option<u32> {
+        self.size
+    }
+
+    /// Whether another size may be set now.
+    pub(super) fn is_safe(self, now: Timestamp) -> bool {
+        self.unstored_since.is_none_or(|since| now.since(since) >= STORED_WITHIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_secs(1000 + second)
+    }
+
+    fn look(stored: Option<u32>, set: Option<u32>, second: i64) -> Look {
+        Look { mode: Mode::Active, stored, set, leads: true, now: at(second) }
+    }
+
+    #[test]
+    fn no_size_is_set_until_the_one_before_is_stored() {
+        let first = SizeBefore::default().seen(&look(None, Some(2), 0));
+        assert_eq!((first.size(), first.is_safe(at(0))), (Some(2), false));
+        let stored = first.seen(&look(Some(2), Some(2), 1));
+        assert!(stored.is_safe(at(1)));
+        let resized = stored.seen(&look(Some(2), Some(9), 2));
+        assert_eq!((resized.size(), resized.is_safe(at(2))), (Some(2), true));
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_written_holds_up_no_load_for_long() {
+        let mut before = SizeBefore::default();
+        let safe: Vec<_> = (0..12)
+            .filter(|second| {
+                before = before.seen(&look(None, Some(2), *second));
+                before.is_safe(at(*second))
+            })
+            .collect();
+        assert_eq!(safe, [10, 11]);
+        assert_eq!(before.seen(&look(None, Some(9), 12)).size(), Some(2), "it is remembered all the same");
+    }
+
+    #[test]
+    fn another_leader_believes_what_is_stored() {
+        let fresh = SizeBefore::default().seen(&look(Some(2), Some(9), 0));
+        assert_eq!((fresh.size(), fresh.is_safe(at(0))), (Some(2), true));
+        // One that watched while another wrote, and saw the new size sooner than the record.
+        let watching = Look { leads: false, ..look(None, Some(9), 0) };
+        let late = SizeBefore::default().seen(&watching);
+        assert_eq!(late.seen(&look(Some(2), Some(9), 60)).size(), Some(2));
+        // And where nothing is stored it has as long as any other.
+        assert!(!late.seen(&look(None, Some(9), 60)).is_safe(at(60)));
+    }
+
+    #[test]
+    fn a_pause_and_another_way_keep_it_and_shadow_forgets_it() {
+        let kept = SizeBefore::default().seen(&look(Some(2), None, 0));
+        assert_eq!(kept.size(), Some(2));
+        let shadow = kept.seen(&Look { mode: Mode::Shadow, ..look(Some(2), None, 1) });
+        assert_eq!(shadow, SizeBefore::default());
+        assert_eq!(shadow.seen(&look(None, Some(5), 2)).size(), Some(5), "a new beginning");
+    }
+
+    #[test]
+    fn a_target_without_a_size_has_none_to_come_back_to() {
+        let none = SizeBefore::default().seen(&look(None, None, 0));
+        assert_eq!((none.size(), none.is_safe(at(0))), (None, true));
+    }
+}
