@@ -16,6 +16,7 @@ mod ingredients;
 mod lead;
 mod lesson;
 mod past;
+mod record;
 mod rehearsal;
 mod service;
 mod serving;

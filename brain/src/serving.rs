@@ -17,6 +17,7 @@ use crate::ingredients::Ingredients;
 use crate::lead::LeadTime;
 use crate::lesson::{Learned, Lesson};
 use crate::past::Past;
+use crate::record;
 use crate::rehearsal::{Findings, Rehearsal, STEPS_MIN};
 use crate::service::ServiceTime;
 use crate::tokens::{Scale, TokenDemand};
@@ -72,6 +73,8 @@ pub(crate) struct Serving {
     last: Option<Seen>,
     /// The largest demand of a moment, while there is too little for a rehearsal.
     largest: Option<f64>,
+    /// What is to be expected beyond the largest demand known, and of which windows: their steps and their number.
+    beyond: Option<((usize, usize), Option<f64>)>,
     misses: VecDeque<(Timestamp, Misses)>,
     losses: VecDeque<(Timestamp, u32)>,
     steady: Option<(u32, Timestamp)>,
@@ -107,6 +110,7 @@ impl Serving {
             steps_since_lesson: None,
             last: None,
             largest: None,
+            beyond: None,
             misses: VecDeque::new(),
             losses: VecDeque::new(),
             steady: None,
@@ -242,6 +246,7 @@ impl Serving {
 
     pub(crate) fn tick(&mut self, now: Timestamp, room: Option<Room>) -> (Plan, Observed) {
         self.foresee(now);
+        self.look_beyond();
         let observed = self.observed(now);
         let (stance, peak) = (self.stance(now).copied(), self.peak_after(&observed, now));
         let provision = stance.as_ref().zip(self.provided.as_ref()).map(|(rehearsed, provided)| Provision {
@@ -279,12 +284,38 @@ impl Serving {
         }
     }
 
+    /// Learns what a strict objective has to expect beyond the largest demand known, once in every lead time.
+    fn look_beyond(&mut self) {
+        let budget = self.policy.slo.budget();
+        if !self.policy.forecast.enabled || self.past.is_empty() || !record::is_strict(budget) {
+            self.beyond = None;
+            return;
+        }
+        let window = self.lead_steps();
+        let seen = (window, self.past.len() / window);
+        if self.beyond.is_some_and(|(of, _)| of == seen) {
+            return;
+        }
+        let is_short = self.past.known_len() / window < record::WINDOWS;
+        self.beyond = Some((seen, is_short.then(|| self.demand_beyond(window, budget)).flatten()));
+    }
+
+    fn demand_beyond(&self, window: usize, budget: f64) -> Option<f64> {
+        let known: Vec<_> = (0..self.past.len()).map(|at| self.past.get(at)).collect();
+        let largest = |window: &[Option<f64>]| window.iter().flatten().copied().reduce(f64::max);
+        let mut maxima: Vec<_> = known.chunks(window).filter_map(largest).collect();
+        if let Some((first, level)) = maxima.first_mut().zip(self.largest) {
+            *first = first.max(level);
+        }
+        record::beyond(maxima, budget)
+    }
+
     /// The largest demand known, while there is too little for a rehearsal.
     fn largest_of_few(&self) -> Option<f64> {
         let few =
             self.policy.forecast.enabled && self.provided.is_none() && self.past.known_len() < STEPS_MIN;
         if !few {
-            return None;
+            return self.beyond.and_then(|(_, demand)| demand);
         }
         let past = (0..self.past.len()).filter_map(|at| self.past.get(at));
         past.chain(self.largest).reduce(f64::max)
@@ -382,6 +413,7 @@ impl Serving {
         let mut fitted = learned.fitted;
         if let Some((tokens, scale)) = self.tokens.as_mut().zip(learned.scale) {
             self.past = tokens.adopt(scale, STEPS_MAX);
+            self.beyond = None;
             self.demand.feel(tokens.felt());
         }
         let (known, step) = (fitted.end().since(self.past.start()), self.past.step());

@@ -118,6 +118,24 @@ fn with_two_days_of_history_it_goes_up_before_the_rise() {
 }
 
 #[test]
+fn a_strict_objective_stands_for_the_most_that_was_seen_until_the_past_is_long() {
+    let at_night = |target: &str, days| {
+        let mut policy = serving();
+        policy.slo.target = serde_json::from_str(target).unwrap();
+        let mut brain = Brain::new(id("a"), Policy::Serving(policy), history(days));
+        let sizes = run(&mut brain, 0..60);
+        (sizes[59], brain.plan().unwrap().has(ReasonCode::ShortPast))
+    };
+    // A day has 40 windows of the lead time; the night asks for one replica, the day for seven.
+    let (strict, said) = at_night("0.999", 1);
+    assert!(strict >= 7 && said, "{strict}");
+    let (ordinary, said) = at_night("0.99", 1);
+    assert!(ordinary < 7 && !said, "{ordinary}");
+    let (strict, said) = at_night("0.999", 6);
+    assert!(strict < 7 && !said, "{strict}");
+}
+
+#[test]
 fn without_history_it_follows_what_it_sees_and_says_that_it_has_no_forecast() {
     let mut brain = Brain::new(id("a"), Policy::Serving(serving()), History::default());
     let sizes = run(&mut brain, 0..20);

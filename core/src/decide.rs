@@ -39,7 +39,7 @@ pub struct Inputs<'a> {
     pub forecast: Option<&'a Forecast>,
     /// What was learned by rehearsal; `None`: the past is too short, or forecasting is off.
     pub provision: Option<Provision<'a>>,
-    /// The largest demand known, in requests per second, while the past is too short to learn from; else `None`.
+    /// Demand below which no size is bet on while the past is too short to give odds, in requests per second; else `None`.
     pub largest: Option<f64>,
     /// What one replica carries; `None`: not known yet.
     pub capacity: Option<Capacity>,

@@ -85,7 +85,7 @@ impl ReasonCode {
                 "on the workload's own past, headroom did better than forecasts of the peak"
             }
             Self::Predicted => "replicas that the forecast needs until a new replica could be ready",
-            Self::ShortPast => "the past is too short to bet on less than the most that was seen",
+            Self::ShortPast => "the past is too short to bet on less",
             Self::NodeAhead => {
                 "replicas beyond what the pool has at present, asked for as early as a node for them takes"
             }

@@ -27,7 +27,7 @@ impl<'a> Deciding<'a> {
         let Some(largest) = self.inputs.largest else { return };
         let n = capacity.replicas_for(largest);
         if n > self.n {
-            let text = format!("{n} for {largest:.1} req/s, the most seen in a past too short to learn from");
+            let text = format!("{n} for {largest:.1} req/s: the past is too short to bet on less");
             self.say(ReasonCode::ShortPast, text, &[("replicas", f64::from(n)), ("demand_rps", largest)]);
             self.n = n;
         }
