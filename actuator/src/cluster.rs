@@ -411,8 +411,8 @@ impl Cluster {
                     }
                     None => (Some(plan.replicas), None),
                 };
-                size.filter(|_| entry.size_before.is_safe(now))
-                    .and_then(|size| size_order(entry, size, look, blind))
+                let order = size.and_then(|size| size_order(entry, size, look, blind));
+                order.filter(|_| !entry.size_before.holds_back(now))
             }
             Some(Ok(Way::Floor(kind, name))) => {
                 let wanted = floor_wanted(&entry.intent, plan, look, now);

@@ -52,7 +52,8 @@ impl Turn {
     /// Of a status that follows on what the server has.
     fn of(last: Option<&Status>, status: &Status) -> Self {
         let size_before = status.size_before();
-        let is_waited_for = size_before.is_some() && last.and_then(Status::size_before) != size_before;
+        let is_new = size_before.is_some() && last.and_then(Status::size_before) != size_before;
+        let is_waited_for = is_new && status.is_resize_planned();
         if last.is_some_and(|last| last.news() == status.news()) {
             Self::Numbers
         } else if status.is_published() || is_waited_for {
@@ -211,21 +212,24 @@ mod tests {
     }
 
     #[test]
-    fn the_size_from_before_waits_for_nothing_once() {
-        let active = |size_before, demand| {
-            let Status::Serving(status) = status(1, demand) else { unreachable!() };
+    fn the_size_from_before_waits_for_nothing_once_another_is_planned() {
+        let active = |size_before, wanted, demand| {
+            let Status::Serving(status) = status(wanted, demand) else { unreachable!() };
             Status::Serving(ServingPolicyStatus { size_before, ..status })
         };
-        let all = |size_before, demand| {
-            (0..500).map(|i| (key(&format!("p{i:03}")), active(size_before, demand))).collect::<Vec<_>>()
+        let all = |size_before, wanted, demand| {
+            (0..500)
+                .map(|i| (key(&format!("p{i:03}")), active(size_before, wanted, demand)))
+                .collect::<Vec<_>>()
         };
         let mut book = Book::default();
-        for (key, status) in all(None, 1.0) {
+        for (key, status) in all(None, 3, 1.0) {
             book.know(key, status, Timestamp::from_secs(900));
         }
-        assert!(book.due(all(None, 1.0), Timestamp::from_secs(1000)).is_empty(), "it is known already");
-        assert_eq!(book.due(all(Some(3), 1.0), Timestamp::from_secs(1001)).len(), 500);
-        assert!(book.due(all(Some(3), 2.0), Timestamp::from_secs(1100)).len() <= 50, "numbers wait");
+        assert!(book.due(all(None, 3, 1.0), Timestamp::from_secs(1000)).is_empty(), "it is known already");
+        assert_eq!(book.due(all(Some(3), 3, 1.0), Timestamp::from_secs(1001)).len(), 50, "nothing waits");
+        assert_eq!(book.due(all(Some(3), 8, 1.0), Timestamp::from_secs(1001)).len(), 450);
+        assert!(book.due(all(Some(3), 8, 2.0), Timestamp::from_secs(1100)).len() <= 50, "numbers wait");
     }
 
     #[test]

@@ -282,7 +282,6 @@ impl Entry {
             stored: self.intent.kept.size_before,
             set: size.filter(|_| sets),
             leads,
-            now,
         });
     }
 

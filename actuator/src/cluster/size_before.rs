@@ -13,8 +13,10 @@ const STORED_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct SizeBefore {
     size: Option<u32>,
-    /// Since when the policy's status lacks it.
-    unstored_since: Option<Timestamp>,
+    /// Whether the policy's status lacks it, and this controller may write another size.
+    is_lacking: bool,
+    /// Since when another size waits for that.
+    held_since: Option<Timestamp>,
 }
 
 /// One look at a policy and its target.
@@ -27,7 +29,6 @@ pub(super) struct Look {
     pub(super) set: Option<u32>,
     /// Whether this controller writes.
     pub(super) leads: bool,
-    pub(super) now: Timestamp,
 }
 
 impl SizeBefore {
@@ -38,8 +39,8 @@ impl SizeBefore {
             return Self::default();
         }
         let size = look.stored.or(self.size).or(look.set);
-        let lacks = look.leads && size.is_some() && look.stored.is_none();
-        Self { size, unstored_since: lacks.then(|| self.unstored_since.unwrap_or(look.now)) }
+        let is_lacking = look.leads && size.is_some() && look.stored.is_none();
+        Self { size, is_lacking, held_since: self.held_since.filter(|_| is_lacking) }
     }
 
     /// For the policy's status.
@@ -47,9 +48,9 @@ impl SizeBefore {
         self.size
     }
 
-    /// Whether another size may be set now.
-    pub(super) fn is_safe(self, now: Timestamp) -> bool {
-        self.unstored_since.is_none_or(|since| now.since(since) >= STORED_WITHIN)
+    /// Whether a size that is to be set now has to wait.
+    pub(super) fn holds_back(&mut self, now: Timestamp) -> bool {
+        self.is_lacking && now.since(*self.held_since.get_or_insert(now)) < STORED_WITHIN
     }
 }
 
@@ -61,57 +62,62 @@ mod tests {
         Timestamp::from_secs(1000 + second)
     }
 
-    fn look(stored: Option<u32>, set: Option<u32>, second: i64) -> Look {
-        Look { mode: Mode::Active, stored, set, leads: true, now: at(second) }
+    fn look(stored: Option<u32>, set: Option<u32>) -> Look {
+        Look { mode: Mode::Active, stored, set, leads: true }
     }
 
     #[test]
     fn no_size_is_set_until_the_one_before_is_stored() {
-        let first = SizeBefore::default().seen(&look(None, Some(2), 0));
-        assert_eq!((first.size(), first.is_safe(at(0))), (Some(2), false));
-        let stored = first.seen(&look(Some(2), Some(2), 1));
-        assert!(stored.is_safe(at(1)));
-        let resized = stored.seen(&look(Some(2), Some(9), 2));
-        assert_eq!((resized.size(), resized.is_safe(at(2))), (Some(2), true));
+        let mut first = SizeBefore::default().seen(&look(None, Some(2)));
+        assert_eq!((first.size(), first.holds_back(at(0))), (Some(2), true));
+        let mut stored = first.seen(&look(Some(2), Some(2)));
+        assert!(!stored.holds_back(at(1)));
+        let mut resized = stored.seen(&look(Some(2), Some(9)));
+        assert_eq!((resized.size(), resized.holds_back(at(2))), (Some(2), false));
     }
 
     #[test]
     fn a_status_that_cannot_be_written_holds_up_no_load_for_long() {
         let mut before = SizeBefore::default();
-        let safe: Vec<_> = (0..12)
+        // For half a minute no other size is wanted: its time begins when one is.
+        for _ in 0..30 {
+            before = before.seen(&look(None, Some(2)));
+        }
+        let set: Vec<_> = (30..42)
             .filter(|second| {
-                before = before.seen(&look(None, Some(2), *second));
-                before.is_safe(at(*second))
+                before = before.seen(&look(None, Some(2)));
+                !before.holds_back(at(*second))
             })
             .collect();
-        assert_eq!(safe, [10, 11]);
-        assert_eq!(before.seen(&look(None, Some(9), 12)).size(), Some(2), "it is remembered all the same");
+        assert_eq!(set, [40, 41]);
+        assert_eq!(before.seen(&look(None, Some(9))).size(), Some(2), "it is remembered all the same");
     }
 
     #[test]
     fn another_leader_believes_what_is_stored() {
-        let fresh = SizeBefore::default().seen(&look(Some(2), Some(9), 0));
-        assert_eq!((fresh.size(), fresh.is_safe(at(0))), (Some(2), true));
+        let mut fresh = SizeBefore::default().seen(&look(Some(2), Some(9)));
+        assert_eq!((fresh.size(), fresh.holds_back(at(0))), (Some(2), false));
         // One that watched while another wrote, and saw the new size sooner than the record.
-        let watching = Look { leads: false, ..look(None, Some(9), 0) };
-        let late = SizeBefore::default().seen(&watching);
-        assert_eq!(late.seen(&look(Some(2), Some(9), 60)).size(), Some(2));
+        let watching = Look { leads: false, ..look(None, Some(9)) };
+        let mut late = SizeBefore::default().seen(&watching);
+        assert!(!late.holds_back(at(0)), "it does not write");
+        assert_eq!(late.seen(&look(Some(2), Some(9))).size(), Some(2));
         // And where nothing is stored it has as long as any other.
-        assert!(!late.seen(&look(None, Some(9), 60)).is_safe(at(60)));
+        assert!(late.seen(&look(None, Some(9))).holds_back(at(60)));
     }
 
     #[test]
     fn a_pause_and_another_way_keep_it_and_shadow_forgets_it() {
-        let kept = SizeBefore::default().seen(&look(Some(2), None, 0));
+        let kept = SizeBefore::default().seen(&look(Some(2), None));
         assert_eq!(kept.size(), Some(2));
-        let shadow = kept.seen(&Look { mode: Mode::Shadow, ..look(Some(2), None, 1) });
+        let shadow = kept.seen(&Look { mode: Mode::Shadow, ..look(Some(2), None) });
         assert_eq!(shadow, SizeBefore::default());
-        assert_eq!(shadow.seen(&look(None, Some(5), 2)).size(), Some(5), "a new beginning");
+        assert_eq!(shadow.seen(&look(None, Some(5))).size(), Some(5), "a new beginning");
     }
 
     #[test]
     fn a_target_without_a_size_has_none_to_come_back_to() {
-        let none = SizeBefore::default().seen(&look(None, None, 0));
-        assert_eq!((none.size(), none.is_safe(at(0))), (None, true));
+        let mut none = SizeBefore::default().seen(&look(None, None));
+        assert_eq!((none.size(), none.holds_back(at(0))), (None, false));
     }
 }

@@ -56,6 +56,16 @@ impl Status {
         }
     }
 
+    /// Whether a size other than the one before is planned.
+    pub(super) fn is_resize_planned(&self) -> bool {
+        let planned = match self {
+            Self::Serving(status) => status.replicas,
+            Self::Training(status) => status.workers,
+            Self::Pool(_) => None,
+        };
+        planned.is_some_and(|planned| Some(planned.wanted) != self.size_before())
+    }
+
     /// As an object of the API server has it; `None` where that is none.
     #[must_use]
     pub fn read(kind: PolicyKind, status: Value) -> Option<Self> {
