@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tidegate_core::{Mode, Timestamp};
 
-/// For so long no size is set for want of the record; then the load counts more. Long enough for a thousand policies that are
-/// activated at once, on a server that is slow.
+/// A size that is wanted waits for the record for at most so long; then the load counts more.
 const STORED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is remembered of it from round to round.
