@@ -20,14 +20,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .field_attribute(".core.PodStatus.podIP", "#[serde(rename = \"podIP\")]")
         .field_attribute(".core.ContainerStatus.containerID", "#[serde(rename = \"containerID\")]")
         .compile_fds(kubelet)?;
-    let otlp = protox::compile(["otlp.proto"], ["proto"])?;
+    let otlp = protox::compile(["otlp.proto", "otlp_logs.proto"], ["proto"])?;
     as_json(tonic_prost_build::configure().build_transport(false)).compile_fds(otlp)?;
     Ok(())
 }
 
-/// OTLP's JSON: names in camel case, numbers of 64 bits as text, and doubles that are none as words.
+/// OTLP's JSON: names in camel case, numbers of 64 bits as text, doubles that are none as words, ids in hexadecimal and other bytes in
+/// base64.
 fn as_json(builder: Builder) -> Builder {
-    const TEXTUAL: [(&str, &[&str]); 4] = [
+    const TEXTUAL: [(&str, &[&str]); 6] = [
         (
             "u64",
             &[
@@ -43,6 +44,8 @@ fn as_json(builder: Builder) -> Builder {
                 "SummaryDataPoint.time_unix_nano",
                 "SummaryDataPoint.start_time_unix_nano",
                 "SummaryDataPoint.count",
+                "LogRecord.time_unix_nano",
+                "LogRecord.observed_time_unix_nano",
             ],
         ),
         ("i64", &["NumberDataPoint.value.as_int", "AnyValue.value.int_value"]),
@@ -51,6 +54,8 @@ fn as_json(builder: Builder) -> Builder {
             &["HistogramDataPoint.bucket_counts", "ExponentialHistogramDataPoint.Buckets.bucket_counts"],
         ),
         ("f64", &["NumberDataPoint.value.as_double", "SummaryDataPoint.sum"]),
+        ("hex", &["LogRecord.trace_id", "LogRecord.span_id"]),
+        ("base64", &["AnyValue.value.bytes_value"]),
     ];
     let mut builder = builder
         .message_attribute(".", "#[derive(serde::Deserialize)] #[serde(rename_all = \"camelCase\", default)]")

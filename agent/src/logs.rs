@@ -4,6 +4,8 @@
 //! thread stops reading, and the files are the buffer. The checkpoint advances only over acknowledged lines, and ids are
 //! made from the lines' places, so that lines are sent at least once and stored once.
 //!
+//! Records that are pushed here are put into files of the state's folder, and are read like any other.
+//!
 //! What container runtimes frame is taken apart and put together per container and stream. Not here: redaction, multi-line joining and a
 //! buffer on disk.
 
@@ -19,11 +21,13 @@ mod ledger;
 mod lines;
 mod ndjson;
 mod parse;
+pub(crate) mod pushed;
 mod recent;
 mod record;
 mod ship;
 mod sink;
 mod source;
+mod spool;
 mod tail;
 
 use std::io;
@@ -40,6 +44,7 @@ use tokio::task::JoinHandle;
 pub use book::CheckpointError;
 pub use classify::LogClass;
 pub use discover::check_pattern;
+pub(crate) use identity::EventId;
 pub use ledger::LogStats;
 pub use ndjson::NdjsonConfig;
 pub use parse::{LogFlag, LogLevel};
@@ -47,6 +52,7 @@ pub use recent::LogFilter;
 pub use record::LogLine;
 pub use ship::ShipLimits;
 pub use source::{LogFormat, LogSource};
+pub use spool::{Spool, SpoolError, SpoolLimits};
 pub use tail::TailLimits;
 
 use self::book::Book;
@@ -88,6 +94,8 @@ pub struct LogConfig {
     pub tail: TailLimits,
     /// How lines are shipped.
     pub ship: ShipLimits,
+    /// How much of what is pushed here is kept until it is shipped; `None`: nothing may be pushed.
+    pub spool: Option<SpoolLimits>,
 }
 
 /// Where lines go.
@@ -141,6 +149,9 @@ pub enum StartError {
     /// The Elasticsearch sink is configured wrongly.
     #[error("failed to set up the Elasticsearch sink")]
     Elasticsearch(#[source] ClientError),
+    /// The folder of what is pushed cannot be used.
+    #[error("failed to open the folder of what is pushed")]
+    Spool(#[source] SpoolError),
     /// The thread cannot be started.
     #[error("failed to start the thread that follows log files")]
     Thread(#[source] io::Error),
@@ -193,9 +204,12 @@ fn start<S: Sink>(
         ledger: Arc::new(Ledger::new(name)),
         recent: Arc::new(Recent::new()),
     };
+    let spool = config.spool.map(|limits| Spool::open(config.state_dir.join("pushed"), limits).map(Arc::new));
+    let spool = spool.transpose().map_err(StartError::Spool)?;
     let (entries, shipped) = mpsc::channel(STEPS_WAITING);
     let (stop, stopped) = blocking::channel();
-    let tailer = Tailer::new(&config.host, config.tail, config.sources, config.pods, records.clone());
+    let tailer = Tailer::new(&config.host, config.tail, config.sources, config.pods, records.clone())
+        .with_spool(spool.as_deref().map(Spool::source));
     let thread = thread::Builder::new()
         .name("log-tail".to_owned())
         .spawn(move || follow(tailer, &entries, &stopped))
@@ -212,8 +226,8 @@ fn start<S: Sink>(
         dead: Arc::new(dead),
     };
     let shipping = tokio::spawn(shipper.run(shipped));
-    let saving = tokio::spawn(keep_saving(records.clone()));
-    Ok(LogHandle { records, stop: Some(stop), thread: Some(thread), shipping, saving })
+    let saving = tokio::spawn(keep_saving(records.clone(), spool.clone()));
+    Ok(LogHandle { records, spool, stop: Some(stop), thread: Some(thread), shipping, saving })
 }
 
 /// Follows files until told to stop, or until nobody takes the entries.
@@ -230,7 +244,7 @@ fn follow(mut tailer: Tailer, entries: &mpsc::Sender<Vec<Entry>>, stopped: &bloc
     }
 }
 
-async fn keep_saving(records: Records) {
+async fn keep_saving(records: Records, spool: Option<Arc<Spool>>) {
     let mut failing = false;
     loop {
         tokio::time::sleep(SAVE_EVERY).await;
@@ -242,6 +256,9 @@ async fn keep_saving(records: Records) {
             );
         }
         failing = error.is_some();
+        if let (Some(spool), false) = (&spool, failing) {
+            spool.sweep(|| records.book.pages());
+        }
     }
 }
 
@@ -265,6 +282,7 @@ pub struct Drained {
 #[derive(Debug)]
 pub struct LogHandle {
     records: Records,
+    spool: Option<Arc<Spool>>,
     stop: Option<blocking::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
     shipping: JoinHandle<()>,
@@ -276,7 +294,15 @@ impl LogHandle {
     #[must_use]
     pub fn stats(&self) -> LogStats {
         let now = clock::steady();
-        self.records.ledger.snapshot(self.records.book.oldest().map(|read_at| now.saturating_sub(read_at)))
+        let lag = self.records.book.oldest().map(|read_at| now.saturating_sub(read_at));
+        let spooled = self.spool.as_ref().map(|spool| spool.bytes());
+        LogStats { spooled, ..self.records.ledger.snapshot(lag) }
+    }
+
+    /// Where records that are pushed go.
+    #[must_use]
+    pub fn spool(&self) -> Option<Arc<Spool>> {
+        self.spool.clone()
     }
 
     /// Recent lines that the filter takes, newest first.

@@ -20,6 +20,7 @@ use tidegate_core::{Label, Metric, Signal, Timestamp, WorkloadId};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::pod_logs::PodLogs;
 use crate::api::views::{self, About, AlertBatch, AlertReport, Event, Exposition, ForecastView, Point};
 use crate::api::{
     Asked, Backend, Denied, Listen, LogFilter, Refusal, Reviewer, SeriesQuery, TlsFiles, Verdict,
@@ -53,7 +54,8 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let seen =
         Seen { latest: Arc::clone(&latest), board: handle.status_board(), batches: handle.subscribe() };
     let gpus = gpus::page(&gpu(&args), &handle, &node);
-    let logs = pod_logs::start(&args.logs, &args.root, &node, handle.pods())?;
+    let logs = pod_logs::start(&args.logs, &args.root, &node, handle.pods(), ports.is_some())?;
+    let spool = logs.as_ref().and_then(PodLogs::spool);
     let page = Arc::new(Page {
         exporter: Exporter::new(Arc::clone(&registry), Arc::clone(&latest), SHOWN_FOR)
             .with_gpus(gpus)
@@ -76,9 +78,9 @@ pub(crate) async fn run(args: AgentArgs) -> anyhow::Result<()> {
     }
     let serving = tokio::spawn(bound.serve(Arc::clone(&page) as _, stop.clone().cancelled_owned()));
     for url in ports.iter().flat_map(Ports::urls) {
-        output::say(&format!("metrics may be pushed to {url}"))?;
+        output::say(&otlp::said(&url, spool.is_some()))?;
     }
-    let receiving = ports.map(|ports| ports.serve(&registry, &stop));
+    let receiving = ports.map(|ports| ports.serve(spool, &registry, &stop));
     let logs = logs.map(|logs| logs.tell(&registry));
     let (stopping, stopped) = watch::channel(false);
     let telling = digest_options(&args, node)

@@ -272,7 +272,7 @@ pub(crate) struct AgentArgs {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Address that metrics are pushed to by gRPC (OTLP), usually port 4317; beyond loopback it needs a certificate and --tokens [default: off].
+    /// Address that metrics and, with --logs-to, log records are pushed to by gRPC (OTLP), usually port 4317; beyond loopback it needs a certificate and --tokens [default: off].
     #[arg(long, value_name = "ADDR")]
     pub(crate) otlp_grpc: Option<SocketAddr>,
     /// The same by HTTP, usually port 4318 [default: off].

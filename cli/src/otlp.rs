@@ -1,4 +1,4 @@
-//! Where metrics are pushed to (OTLP): on loopback by anybody of this machine, beyond it with TLS and a token of scope `push`.
+//! Where metrics and log records are pushed to (OTLP): on loopback by anybody of this machine, beyond it with TLS and a token of scope `push`.
 //!
 //! Both ports take both forms; two are the custom, for senders are set up with one form and its port.
 
@@ -18,7 +18,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::tls_rustls::RustlsConfig;
 use tidegate_agent::export::Registry;
-use tidegate_agent::otlp::receive::{Answer, GRPC_PATH, HTTP_PATH, REQUEST_BYTES_MAX};
+use tidegate_agent::logs::Spool;
+use tidegate_agent::otlp::receive::{Answer, Pushed, REQUEST_BYTES_MAX};
 use tidegate_agent::otlp::{Inbox, Receiver};
 use tidegate_core::{Label, Metric};
 use tokio::sync::Semaphore;
@@ -74,13 +75,14 @@ impl Ports {
         self.bound.iter().filter_map(Bound::tls).collect()
     }
 
-    /// Serves until `stop`.
+    /// Serves until `stop`. Log records go to `spool`, if there is one.
     pub(crate) fn serve(
         self,
+        spool: Option<Arc<Spool>>,
         registry: &Arc<Registry>,
         stop: &CancellationToken,
     ) -> JoinHandle<anyhow::Result<()>> {
-        let app = app(Receiver::new(Arc::clone(&self.inbox), Arc::clone(registry)));
+        let app = app(Receiver::new(Arc::clone(&self.inbox), spool, Arc::clone(registry)));
         let serving = self.bound.into_iter().map(|bound| {
             let registry = Arc::clone(registry);
             let denied = move |denied: crate::api::Denied| {
@@ -93,6 +95,12 @@ impl Ports {
     }
 }
 
+/// What is told of an address.
+pub(crate) fn said(url: &str, logs: bool) -> String {
+    let what = if logs { "metrics and logs" } else { "metrics" };
+    format!("{what} may be pushed to {url}")
+}
+
 /// What the routes share.
 #[derive(Clone)]
 struct Shared {
@@ -103,8 +111,10 @@ struct Shared {
 fn app(receiver: Receiver) -> Router {
     let shared = Shared { receiver: receiver.clone(), turns: Arc::new(Semaphore::new(AT_ONCE_MAX)) };
     Router::new()
-        .route(HTTP_PATH, post(take))
-        .route_service(GRPC_PATH, receiver.service())
+        .route(Pushed::Metrics.http_path(), post(|state, request| take(Pushed::Metrics, state, request)))
+        .route(Pushed::Logs.http_path(), post(|state, request| take(Pushed::Logs, state, request)))
+        .route_service(Pushed::Metrics.grpc_path(), receiver.metrics())
+        .route_service(Pushed::Logs.grpc_path(), receiver.logs())
         .fallback(not_here)
         .layer(middleware::from_fn_with_state(shared.clone(), in_turn))
         .with_state(shared)
@@ -121,7 +131,7 @@ async fn in_turn(State(shared): State<Shared>, request: Request, next: Next) -> 
     }
 }
 
-async fn take(State(shared): State<Shared>, request: Request) -> Response {
+async fn take(pushed: Pushed, State(shared): State<Shared>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
         return respond(shared.receiver.too_large());
@@ -129,9 +139,10 @@ async fn take(State(shared): State<Shared>, request: Request) -> Response {
     // Unpacking and reading a large request is work for a thread of its own.
     let read = tokio::task::spawn_blocking(move || {
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-        shared.receiver.http(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING), &body)
+        shared.receiver.http(pushed, text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING), &body)
     });
     match read.await {
+        Ok(answer) if answer.status == http::StatusCode::SERVICE_UNAVAILABLE => come_again(answer),
         Ok(answer) => respond(answer),
         Err(error) => {
             tracing::error!(%error, "a pushed request was not read to its end");

@@ -52,10 +52,11 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     let serving = tokio::spawn(bound.serve(Arc::clone(&machine) as _, stop.clone().cancelled_owned()));
     let rounds = tokio::spawn(round::run(Arc::clone(&machine), stop.clone()));
     let looking = tokio::spawn(logging::look_up(Arc::clone(&machine), stop.clone()));
+    let spool = machine.spool();
     for url in ports.iter().flat_map(Ports::urls) {
-        output::say(&format!("metrics may be pushed to {url}"))?;
+        output::say(&otlp::said(&url, spool.is_some()))?;
     }
-    let receiving = ports.map(|ports| ports.serve(&machine.registry, &stop));
+    let receiving = ports.map(|ports| ports.serve(spool, &machine.registry, &stop));
     output::say(&format!("listening on {url}"))?;
     let why = tokio::select! {
         why = signals.next() => why,

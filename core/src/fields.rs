@@ -84,6 +84,10 @@ fields! {
     ClientAddress, "client.address", Keyword, "Address of the client.";
     TrainingStep, "training.step", Long, "Training step that the line reports.";
     TrainingLoss, "training.loss", Double, "Loss that the line reports.";
+    Service, "service.name", Keyword, "Service that pushed the line, as it calls itself.";
+    Logger, "log.logger", Keyword, "Logger in the service that pushed the line.";
+    Trace, "trace.id", Keyword, "Trace that the line belongs to.";
+    Span, "span.id", Keyword, "Span in that trace.";
     Stream, "log.iostream", Keyword, "What a container wrote the line to: stdout or stderr.";
     KubernetesNamespace, "kubernetes.namespace", Keyword, "Namespace of the pod that wrote the line.";
     KubernetesPod, "kubernetes.pod.name", Keyword, "Name of the pod.";

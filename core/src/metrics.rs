@@ -156,6 +156,9 @@ metrics! {
     OtlpPointsRefused, "tidegate_otlp_points_refused_total", Counter, One, [Cause], "Points of senders (OTLP) that were refused.";
     OtlpSenders, "tidegate_otlp_senders", Gauge, One, [], "Senders (OTLP) that have told something in the last minutes.";
     OtlpSeries, "tidegate_otlp_series", Gauge, One, [], "Series that they have told, each bucket counted.";
+    OtlpLogRecords, "tidegate_otlp_log_records_total", Counter, One, [], "Log records of senders (OTLP) that were put on disk, to be shipped like lines of files.";
+    OtlpLogRecordsRefused, "tidegate_otlp_log_records_refused_total", Counter, One, [Cause], "Log records of senders (OTLP) that were refused for good: they were empty.";
+    OtlpLogSpool, "tidegate_otlp_log_spool_bytes", Gauge, Bytes, [], "Log records of senders (OTLP) on disk, the last ones shipped among them.";
     OtlpPushed, "tidegate_otlp_pushed_total", Counter, One, [Outcome], "Requests with metrics of its own that were pushed to a collector (OTLP), by how they ended: ok, partial, refused, or dropped.";
     OtlpPushRetries, "tidegate_otlp_push_retries_total", Counter, One, [Cause], "Requests to a collector that are sent again.";
     OtlpPushWaiting, "tidegate_otlp_push_waiting", Gauge, One, [], "Requests that wait for a collector.";

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod certificates;
 mod chromium;
+mod collector;
 mod controller;
 mod elasticsearch;
 pub mod kubernetes;
@@ -18,6 +19,7 @@ mod runtime;
 mod tidegate;
 
 pub use chromium::Browser;
+pub use collector::Collector;
 pub use controller::{Agent, Controller};
 pub use elasticsearch::{Account, Elasticsearch};
 pub use program::Program;

@@ -43,6 +43,7 @@ fn start(sources: &watch::Sender<Vec<LogSource>>, sink: ElasticsearchConfig, dir
         state_dir: dir.join("state"),
         tail: TailLimits::default(),
         ship: ShipLimits { backoff_max: Duration::from_secs(1), ..ShipLimits::default() },
+        spool: None,
     };
     LogPipeline::start(config).expect("the configuration is right")
 }

@@ -87,6 +87,13 @@ pub(crate) const SERVERS: &[Server] = &[
         source: Some("prometheus-adapter"),
         build: prometheus_adapter,
     },
+    Server {
+        name: "opentelemetry-collector",
+        version: "0.165.0",
+        tools: &[Tool::Go],
+        source: Some("opentelemetry-collector"),
+        build: opentelemetry_collector,
+    },
     Server { name: "pause", version: "1", tools: &[Tool::Go], source: Some("pause"), build: pause },
 ];
 
@@ -232,6 +239,10 @@ fn helm(server: &Server, staging: &Path) -> Result<()> {
     go_build("helm", &["helm.sh/helm/v3/cmd/helm".to_owned()], &variables, staging)
 }
 
+fn opentelemetry_collector(_: &Server, staging: &Path) -> Result<()> {
+    go_build("opentelemetry-collector", &[".".to_owned()], &[], staging)
+}
+
 fn pause(_: &Server, staging: &Path) -> Result<()> {
     go_build("pause", &[".".to_owned()], &[], staging)
 }
@@ -323,8 +334,16 @@ mod tests {
     #[test]
     fn the_page_of_versions_names_what_the_suites_run_against() {
         let page = fs::read_to_string(workspace::root().join("docs/versions.md")).unwrap();
-        for name in ["kubernetes", "elasticsearch", "prometheus", "containerd", "helm", "kwok"] {
-            let version = named(name).unwrap().version;
+        for name in [
+            "kubernetes",
+            "elasticsearch",
+            "prometheus",
+            "containerd",
+            "helm",
+            "kwok",
+            "opentelemetry collector",
+        ] {
+            let version = named(&name.replace(' ', "-")).unwrap().version;
             // The module's version of Prometheus 3.16.0 is 0.316.0.
             let shown = match version.split('.').collect::<Vec<_>>().as_slice() {
                 ["0", minor, patch] if name == "prometheus" => {

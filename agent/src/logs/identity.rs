@@ -111,6 +111,16 @@ impl Namer {
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct EventId([u8; 16]);
 
+impl EventId {
+    /// The id of a record that was pushed: the same when the same request comes again.
+    pub(crate) fn pushed(request: &[u8], index: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(request);
+        hash.update(index.to_le_bytes());
+        Self(half(hash))
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))

@@ -27,6 +27,8 @@ pub struct LogStats {
     pub lag: Option<Duration>,
     /// Files that are open.
     pub files: usize,
+    /// Bytes of records that were pushed here, on disk; `None` where none are taken.
+    pub spooled: Option<u64>,
     /// Reads of files, writes of the checkpoint or of the dead-letter file that failed, by cause.
     pub errors: BTreeMap<&'static str, u64>,
 }
@@ -55,6 +57,9 @@ impl LogStats {
             registry.counter(Metric::LogShipRetries, &labels).raise_to(number(*times));
         }
         registry.gauge(Metric::LogLinesBuffered, &[sink]).set(Some(number(self.buffered)));
+        if let Some(bytes) = self.spooled {
+            registry.gauge(Metric::OtlpLogSpool, &[]).set(Some(number(bytes)));
+        }
         let lag = self.lag.map_or(0.0, |lag| lag.as_secs_f64());
         registry.gauge(Metric::LogShipLagSeconds, &[sink]).set(Some(lag));
     }

@@ -62,6 +62,10 @@ pub(crate) struct Parsed {
     pub(crate) duration_s: Option<f64>,
     pub(crate) step: Option<i64>,
     pub(crate) loss: Option<f64>,
+    pub(crate) service: Option<String>,
+    pub(crate) logger: Option<String>,
+    pub(crate) trace: Option<String>,
+    pub(crate) span: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) flags: Vec<LogFlag>,
 }
@@ -71,6 +75,11 @@ impl Parsed {
         if !self.flags.contains(&flag) {
             self.flags.push(flag);
         }
+    }
+
+    /// Puts a named text where it belongs.
+    pub(crate) fn put(&mut self, name: &str, text: &str) {
+        words::assign(self, name, words::Word::bare(text));
     }
 
     /// Keeps a field that has no place of its own. Dots would make objects of it, and so become underscores.
@@ -95,7 +104,7 @@ pub(crate) fn parse(bytes: &[u8], format: LogFormat) -> Parsed {
         LogFormat::Json => json::parse(&text),
         LogFormat::Logfmt => logfmt::parse(&text),
         LogFormat::Access => access::parse(&text),
-        LogFormat::Auto | LogFormat::Cri => detect(&text),
+        LogFormat::Auto | LogFormat::Cri | LogFormat::Pushed => detect(&text),
     }
     .unwrap_or_else(|| raw(&text, format));
     if matches!(text, Cow::Owned(_)) {

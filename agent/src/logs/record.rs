@@ -152,8 +152,10 @@ fn document(
     put(Field::EventId, Some(line.id.clone().into()));
     put(Field::EventOriginal, parsed.original.map(Value::from));
     put(Field::EventDuration, parsed.duration_s.map(Value::from));
-    put(Field::FilePath, Some(origin.path.clone().into()));
-    put(Field::FileOffset, Some(offset.into()));
+    // What was pushed has no file that anybody knows.
+    let has_file = !origin.path.is_empty();
+    put(Field::FilePath, has_file.then(|| origin.path.clone().into()));
+    put(Field::FileOffset, has_file.then(|| offset.into()));
     put(Field::Host, Some(origin.host.as_ref().into()));
     put(Field::Workload, origin.workload.as_ref().map(|id| id.as_str().into()));
     put(Field::Replica, origin.replica.clone().map(Value::from));
@@ -166,14 +168,20 @@ fn document(
     put(Field::ClientAddress, parsed.client.map(Value::from));
     put(Field::TrainingStep, parsed.step.map(Value::from));
     put(Field::TrainingLoss, parsed.loss.map(Value::from));
+    put(Field::Service, parsed.service.map(Value::from));
+    put(Field::Logger, parsed.logger.map(Value::from));
+    put(Field::Trace, parsed.trace.map(Value::from));
+    put(Field::Span, parsed.span.map(Value::from));
     put(Field::Labels, labels(parsed.labels));
     put(Field::Stream, framing.map(|framing| framing.stream.as_str().into()));
     if let Some(Container { run, pod_uid, labels: pod_labels }) = &origin.container {
         put(Field::KubernetesNamespace, Some((&*run.namespace).into()));
         put(Field::KubernetesPod, Some((&*run.pod).into()));
-        put(Field::KubernetesPodUid, Some((&**pod_uid).into()));
-        put(Field::KubernetesContainer, Some((&*run.container).into()));
-        put(Field::KubernetesRestarts, Some(run.restart.into()));
+        put(Field::KubernetesPodUid, (!pod_uid.is_empty()).then(|| (&**pod_uid).into()));
+        // A sender need not say which.
+        let is_named = !run.container.is_empty();
+        put(Field::KubernetesContainer, is_named.then(|| (&*run.container).into()));
+        put(Field::KubernetesRestarts, is_named.then(|| run.restart.into()));
         put(Field::KubernetesNode, Some(origin.host.as_ref().into()));
         put(Field::KubernetesLabels, pod_labels.clone().and_then(labels));
     }

@@ -22,6 +22,9 @@ pub enum LogFormat {
     Raw,
     /// Framed by a container runtime (CRI), in the folders of the kubelet; what the containers wrote is looked at as with `Auto`.
     Cri,
+    /// As records that were pushed here stand in the spool; not for files of others.
+    #[serde(skip)]
+    Pushed,
 }
 
 /// Files of one workload, or of one replica of it.

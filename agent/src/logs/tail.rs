@@ -6,8 +6,9 @@
 mod containers;
 mod copies;
 mod file;
+mod pushed;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use self::file::{Progress, Purpose, Tailed};
+use self::pushed::Senders;
 use super::book::{Book, LastLine, Mark, Page, Pending};
 use super::cri::{Joiner, Run};
 use super::discover::{Found, neighbours, scan};
@@ -77,6 +79,9 @@ pub(crate) struct Tailer {
     sources: watch::Receiver<Vec<LogSource>>,
     /// The node's pods, to name what containers write.
     pods: Option<watch::Receiver<PodTable>>,
+    senders: Senders,
+    /// Where records that were pushed are.
+    spool: Option<LogSource>,
     records: Records,
     joiner: Joiner,
     files: BTreeMap<Inode, Tailed>,
@@ -100,11 +105,15 @@ impl Tailer {
         pods: Option<watch::Receiver<PodTable>>,
         records: Records,
     ) -> Self {
+        let host = Arc::from(host);
+        let senders = Senders { host: Arc::clone(&host), pods: pods.clone(), workloads: BTreeSet::new() };
         Self {
-            host: host.into(),
+            host,
             limits,
             sources,
             pods,
+            senders,
+            spool: None,
             records,
             joiner: Joiner::default(),
             files: BTreeMap::new(),
@@ -117,6 +126,11 @@ impl Tailer {
             unsaved: false,
             complained: false,
         }
+    }
+
+    /// Follows the spool, too.
+    pub(crate) fn with_spool(self, spool: Option<LogSource>) -> Self {
+        Self { spool, ..self }
     }
 
     /// Looks for new files when it is time, and reads on in those that are open, each in its turn.
@@ -184,7 +198,12 @@ impl Tailer {
             Progress::Truncated => step.more = true,
             Progress::Idle => {}
         }
-        self.records.take(tailed, lines, now, &mut self.joiner, &mut step.entries);
+        match tailed.format {
+            LogFormat::Pushed => {
+                self.records.take_pushed(tailed, lines, now, &self.senders, &mut step.entries);
+            }
+            _ => self.records.take(tailed, lines, now, &mut self.joiner, &mut step.entries),
+        }
         match progress {
             Progress::Grew { .. } => {}
             Progress::Truncated => self.truncated(inode, now, step),
@@ -254,7 +273,8 @@ impl Tailer {
 
     /// Ends a life: what was read of its last line is all there will be of it.
     fn end(&mut self, tailed: &mut Tailed, now: Moment, step: &mut Step) {
-        let rest = tailed.splitter.finish();
+        // Of what was pushed, a line without its end was never acknowledged to its sender.
+        let rest = tailed.splitter.finish().filter(|_| tailed.format != LogFormat::Pushed);
         let rest = rest.into_iter().collect();
         self.records.take(tailed, rest, now, &mut self.joiner, &mut step.entries);
         self.records.book.close(tailed.key);

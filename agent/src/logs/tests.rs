@@ -12,11 +12,15 @@ use rand_chacha::ChaCha8Rng;
 
 use self::server::{Faults, FaultyServer};
 use super::elasticsearch::{STREAM, Verdict, check, install};
+use super::pushed::{PushedBy, PushedLine};
 use super::*;
 use tidegate_core::{Field, WorkloadId};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So small that files are finished, and deleted, all the time.
+const SPOOL: SpoolLimits = SpoolLimits { bytes_max: 1 << 20, file_bytes: 1 };
 
 struct Setup {
     folder: tempfile::TempDir,
@@ -47,8 +51,16 @@ impl Setup {
         let tail = TailLimits { rescan: Duration::from_millis(50), ..TailLimits::default() };
         let state_dir = self.folder.path().join("state");
         let sources = self.sources.subscribe();
-        let config =
-            LogConfig { host: "node-a".to_owned(), sources, pods: None, sink, state_dir, tail, ship };
+        let config = LogConfig {
+            host: "node-a".to_owned(),
+            sources,
+            pods: None,
+            sink,
+            state_dir,
+            tail,
+            ship,
+            spool: Some(SPOOL),
+        };
         let started = tokio::time::timeout(PATIENCE, async {
             loop {
                 // One that was killed may still be at its last write.
@@ -238,4 +250,51 @@ async fn a_server_that_is_away_is_a_finding_and_not_an_error() {
     let report = check(&ElasticsearchConfig::new("http://127.0.0.1:9")).await.unwrap();
     assert!(!report.passed());
     assert_eq!(report.findings[0].subject, "server");
+}
+
+/// Records of requests of twenty, as they are every time the request comes.
+fn pushed(range: std::ops::Range<u64>) -> impl Iterator<Item = PushedLine> {
+    range.map(|n| PushedLine {
+        id: Some(EventId::pushed(&(n / 20).to_le_bytes(), n)),
+        by: PushedBy { service: Some("chat".to_owned()), ..PushedBy::default() },
+        at: Some(tidegate_core::Timestamp::from_millis(1_769_846_400_000)),
+        body: format!("line {n}"),
+        ..PushedLine::default()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pushed_is_stored_once_though_it_comes_again_and_through_kills() {
+    let server = FaultyServer::start(13, Faults::every()).await;
+    let setup = Setup::new();
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    for round in 0..8 {
+        let handle = setup.start(SinkConfig::Elasticsearch(server_config(&server))).await;
+        let spool = handle.spool().expect("it is asked for");
+        for request in 0..5 {
+            let first = round * 100 + request * 20;
+            spool.append(pushed(first..first + 20)).unwrap();
+            // The sender did not get its answer.
+            let again = first.saturating_sub(20);
+            spool.append(pushed(again..again + 20)).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
+        drop(handle);
+    }
+    server.heal();
+    let handle = setup.start(SinkConfig::Elasticsearch(server_config(&server))).await;
+    until("all records stored", || server.documents().len() >= 800).await;
+    until("all records shipped, and off the disk", || handle.stats().spooled == Some(0)).await;
+    assert_eq!(messages(&server), (0..800).collect::<Vec<_>>());
+    let workload = Field::Workload.name();
+    let id = WorkloadId::local("chat").unwrap();
+    assert!(
+        server.documents().iter().all(|document| document[workload] == id.as_str()),
+        "by the service's name"
+    );
+    assert_eq!(handle.shutdown(PATIENCE).await, Drained { left: 0 });
+    let again = setup.start(SinkConfig::Elasticsearch(server_config(&server))).await;
+    again.spool().unwrap().append(pushed(800..801)).unwrap();
+    until("the new record", || again.stats().shipped >= 1).await;
+    assert_eq!(again.stats().read_total(), 1, "acknowledged records are read again");
 }

@@ -82,7 +82,7 @@ fn label(key: &str) -> String {
     if made.starts_with(|c: char| c.is_ascii_digit()) { format!("key_{made}") } else { made }
 }
 
-/// A value as text. Of lists and maps, which are no labels in practice, only that they are there.
+/// A value as text. Of lists, maps and bytes, which are no labels in practice, only that they are there.
 pub(super) fn text(value: Option<&AnyValue>) -> String {
     match value.and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
@@ -91,6 +91,7 @@ pub(super) fn text(value: Option<&AnyValue>) -> String {
         Some(Value::DoubleValue(number)) => number.to_string(),
         Some(Value::ArrayValue(_)) => "[…]".into(),
         Some(Value::KvlistValue(_)) => "{…}".into(),
+        Some(Value::BytesValue(_)) => "<…>".into(),
         None => String::new(),
     }
 }

@@ -8,7 +8,8 @@ use anyhow::Context;
 use tidegate_agent::collect::PodTable;
 use tidegate_agent::export::Registry;
 use tidegate_agent::logs::{
-    LogConfig, LogFormat, LogHandle, LogPipeline, LogSource, ShipLimits, SinkConfig, TailLimits,
+    LogConfig, LogFormat, LogHandle, LogPipeline, LogSource, ShipLimits, SinkConfig, Spool, SpoolLimits,
+    TailLimits,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Time to ship what has been read, at the end.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Starts, if there is somewhere to ship to.
+/// Starts, if there is somewhere to ship to. What is `received` beside is kept with its state.
 ///
 /// # Errors
 /// When the state cannot be kept, or the server is described wrongly.
@@ -33,6 +34,7 @@ pub(super) fn start(
     root: &Path,
     node: &str,
     pods: watch::Receiver<PodTable>,
+    received: bool,
 ) -> anyhow::Result<Option<PodLogs>> {
     let Some(url) = &args.logs_to else { return Ok(None) };
     let server = Elasticsearch {
@@ -59,6 +61,7 @@ pub(super) fn start(
         state_dir: args.logs_state.clone(),
         tail: TailLimits { rescan: RESCAN, ..TailLimits::default() },
         ship: ShipLimits::default(),
+        spool: received.then(SpoolLimits::default),
     };
     let handle = LogPipeline::start(config).context("the log path cannot start")?;
     Ok(Some(PodLogs { handle, _sources: sources }))
@@ -78,6 +81,11 @@ pub(super) struct ToldLogs {
 }
 
 impl PodLogs {
+    /// Where records that are pushed go.
+    pub(super) fn spool(&self) -> Option<Arc<Spool>> {
+        self.handle.spool()
+    }
+
     /// Tells `/metrics` of it, as long as it runs.
     pub(super) fn tell(self, registry: &Arc<Registry>) -> ToldLogs {
         let (registry, stop) = (Arc::clone(registry), CancellationToken::new());

@@ -7,13 +7,13 @@ use clap::Args as ClapArgs;
 /// Shipping what the node's containers write.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct PodLogArgs {
-    /// Elasticsearch that what the node's containers write is shipped to: `https://HOST:9200` [default: not shipped].
+    /// Elasticsearch that what the node's containers write, and what is pushed by OTLP, is shipped to: `https://HOST:9200` [default: not shipped].
     #[arg(long, value_name = "URL")]
     pub(crate) logs_to: Option<String>,
     /// Where the kubelet keeps it, as the machine has it.
     #[arg(long, value_name = "DIR", default_value = "/var/log/pods", requires = "logs_to")]
     pub(crate) logs_dir: PathBuf,
-    /// Where it is kept how far it has been shipped; must outlast a restart.
+    /// Where it is kept how far it has been shipped, and what was pushed until it is; must outlast a restart.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/tidegate/logs", requires = "logs_to")]
     pub(crate) logs_state: PathBuf,
     /// Data stream.

@@ -31,7 +31,7 @@ pub(crate) struct Config {
     pub(crate) pool: Option<Pool>,
     /// GPUs of this machine.
     pub(crate) gpu: Gpu,
-    /// Metrics that are pushed, by OpenTelemetry's protocol.
+    /// Metrics and log records that are pushed, by OpenTelemetry's protocol.
     pub(crate) otlp: Otlp,
     /// Where log lines go.
     pub(crate) logs: Logs,
@@ -59,7 +59,7 @@ pub(crate) struct Pool {
     pub(crate) slots: u32,
 }
 
-/// Metrics that are pushed, by OpenTelemetry's protocol (OTLP).
+/// Metrics and log records that are pushed, by OpenTelemetry's protocol (OTLP). Log records go where lines of files go (`logs`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Otlp {

@@ -21,7 +21,7 @@ fn start(listen: &Listen) -> Up {
     let ports = bind(Some(any), Some(any), listen).unwrap().unwrap();
     let (registry, stop) = (Arc::new(Registry::new()), CancellationToken::new());
     let (urls, inbox) = (ports.urls(), ports.inbox());
-    let serving = ports.serve(&registry, &stop);
+    let serving = ports.serve(None, &registry, &stop);
     Up { urls, inbox, registry, stop, serving }
 }
 
@@ -110,6 +110,6 @@ fn start_beyond(listen: &Listen, tokens: &Path) -> Up {
     let ports = Ports { bound: vec![bound], inbox: Arc::default() };
     let (registry, stop) = (Arc::new(Registry::new()), CancellationToken::new());
     let (urls, inbox) = (ports.urls(), ports.inbox());
-    let serving = ports.serve(&registry, &stop);
+    let serving = ports.serve(None, &registry, &stop);
     Up { urls, inbox, registry, stop, serving }
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tidegate_agent::logs::elasticsearch::{Auth, ElasticsearchConfig, Finder, IDS_MAX};
 use tidegate_agent::logs::{
     LogConfig, LogFilter, LogFormat, LogHandle, LogPipeline, LogSource, NdjsonConfig, ShipLimits, SinkConfig,
-    TailLimits,
+    SpoolLimits, TailLimits,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,7 @@ pub(super) fn start(
         state_dir: settings.data.join("state").join("logs"),
         tail: TailLimits::default(),
         ship: ShipLimits::default(),
+        spool: (settings.otlp.grpc.is_some() || settings.otlp.http.is_some()).then(SpoolLimits::default),
     };
     Ok((LogPipeline::start(config).context("the log path cannot start")?, sources))
 }

@@ -13,7 +13,7 @@ use tidegate_actuator::{Gateway, LocalTarget};
 use tidegate_agent::collect::agent::Paces;
 use tidegate_agent::collect::{Agent, AgentHandle, LatestValues, ProcessGroup, ScrapeTarget};
 use tidegate_agent::export::{Exporter, Registry};
-use tidegate_agent::logs::{LogHandle, LogSource};
+use tidegate_agent::logs::{LogHandle, LogSource, Spool};
 use tidegate_agent::otlp::Inbox;
 use tidegate_brain::{Brain, Fleet, PoolSize};
 use tidegate_core::{Policy, Timestamp, WorkloadId};
@@ -133,6 +133,11 @@ impl Machine {
             _locked: locked,
             _sources: sources,
         })
+    }
+
+    /// Where log records that are pushed go.
+    pub(super) fn spool(&self) -> Option<Arc<Spool>> {
+        lock(&self.logs).as_ref().and_then(LogHandle::spool)
     }
 
     /// Stops everything in order: load, replicas, collectors, logs, history. Each within its own limits.

@@ -342,6 +342,7 @@ async fn logged() {
         state_dir: dir.path().join("state"),
         tail: TailLimits::default(),
         ship: ShipLimits::default(),
+        spool: None,
     })
     .expect("the log path starts");
     let pod = format!("\"{}\":\"tidegate-controller-0\"", Field::KubernetesPod.name());

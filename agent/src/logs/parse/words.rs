@@ -88,6 +88,8 @@ fn place(parsed: &mut Parsed, name: &str, word: Word<'_>) -> bool {
             fill(&mut parsed.duration_s, word.number())
         }
         "step" | "global_step" => fill(&mut parsed.step, word.whole()),
+        "trace_id" | "traceId" | "trace.id" | "otelTraceID" => fill(&mut parsed.trace, id(word)),
+        "span_id" | "spanId" | "span.id" | "otelSpanID" => fill(&mut parsed.span, id(word)),
         "loss" | "train_loss" | "training_loss" => fill(&mut parsed.loss, word.number()),
         _ => false,
     }
@@ -96,6 +98,11 @@ fn place(parsed: &mut Parsed, name: &str, word: Word<'_>) -> bool {
 fn text(word: Word<'_>) -> Option<String> {
     let text = word.text();
     (!text.is_empty() && text.len() <= super::LABEL_TEXT_BYTES_MAX).then(|| text.to_owned())
+}
+
+/// An id of a trace or a span; loggers write zeros where there is none.
+fn id(word: Word<'_>) -> Option<String> {
+    text(word).filter(|id| id.bytes().any(|byte| byte != b'0'))
 }
 
 /// Fills an empty place; says whether it took the value.

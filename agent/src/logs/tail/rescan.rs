@@ -1,12 +1,12 @@
 //! The tailer's look around: which files are new, renamed or gone, and at the start which ones an earlier run was reading.
 
-use std::collections::BTreeSet;
-
 use super::*;
 
 impl Tailer {
     pub(super) fn rescan(&mut self, now: Moment) {
-        let sources = self.sources.borrow_and_update().clone();
+        let mut sources = self.sources.borrow_and_update().clone();
+        self.senders.learn(&sources);
+        sources.extend(self.spool.clone());
         let (found, more) = scan(&sources, self.limits.files_max);
         if more {
             self.records.ledger.failed("too_many_files");
@@ -93,7 +93,10 @@ impl Tailer {
         pages.retain(|page| !self.resume(sources, page, found));
         pages.retain(|page| !self.resume_copy(sources, page));
         for page in self.resume_compressed(sources, found, pages, &known) {
-            if page.head_bytes > 0 {
+            // A file of the spool is deleted when it is shipped.
+            let is_spool = source_of(sources, &page.path)
+                .is_some_and(|source| sources[source].format == LogFormat::Pushed);
+            if page.head_bytes > 0 && !is_spool {
                 let (path, offset) = (&page.path, page.offset);
                 tracing::warn!(?path, offset, "a log file is gone; what was not read of it is lost");
             }

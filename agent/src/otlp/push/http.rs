@@ -10,7 +10,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 
 use super::{ANSWER_WITHIN, Ending, PushError};
 use crate::otlp::messages::ExportMetricsServiceRequest;
-use crate::otlp::receive::HTTP_PATH;
+use crate::otlp::receive::Pushed;
 
 /// Most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -36,7 +36,7 @@ impl Way {
         }
         let bare = url.path().is_empty() || url.path() == "/";
         let url = if bare {
-            format!("{}{HTTP_PATH}", url.to_string().trim_end_matches('/'))
+            format!("{}{}", url.to_string().trim_end_matches('/'), Pushed::Metrics.http_path())
         } else {
             url.to_string()
         };

@@ -58,11 +58,11 @@ fn headers_are_read_and_a_wrong_line_is_named_without_what_it_holds() {
 #[tokio::test]
 async fn what_is_pushed_by_grpc_arrives() {
     let inbox = Arc::new(Inbox::new());
-    let receiver = Receiver::new(Arc::clone(&inbox), Arc::default());
+    let receiver = Receiver::new(Arc::clone(&inbox), None, Arc::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    let serving = tonic::transport::Server::builder().add_service(receiver.service());
+    let serving = tonic::transport::Server::builder().add_service(receiver.metrics());
     tokio::spawn(serving.serve_with_incoming(incoming));
     let registry = Arc::new(Registry::new());
     let pusher = Pusher::new(options(url, Protocol::Grpc), Arc::clone(&registry)).unwrap();

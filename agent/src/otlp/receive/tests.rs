@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::*;
+use crate::logs::SpoolLimits;
 use crate::otlp::messages::{metric::Data, number_data_point};
 
 /// As the SDKs write it: 64 bits as text, fields that nobody reads here among the others.
@@ -24,7 +25,7 @@ const JSON_REQUEST: &str = r#"{"resourceMetrics": [{
 }]}"#;
 
 fn receiver() -> Receiver {
-    Receiver::new(Arc::new(Inbox::new()), Arc::new(Registry::new()))
+    Receiver::new(Arc::new(Inbox::new()), None, Arc::new(Registry::new()))
 }
 
 fn outcome(receiver: &Receiver, outcome: &str) -> f64 {
@@ -44,11 +45,17 @@ fn json_is_read_as_protobuf_is() {
     let Some(Data::Sum(sum)) = &metrics[0].data else { panic!("{:?}", metrics[0]) };
     assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(41)));
     assert_eq!(sum.data_points[0].time_unix_nano, 1_700_000_000_000_000_000);
-    let by_json = receiver().http(Some("application/json; charset=utf-8"), None, JSON_REQUEST.as_bytes());
+    let by_json = receiver().http(
+        Pushed::Metrics,
+        Some("application/json; charset=utf-8"),
+        None,
+        JSON_REQUEST.as_bytes(),
+    );
     let text = String::from_utf8(by_json.body).unwrap();
     assert_eq!(text, r#"{"partialSuccess":{"rejectedDataPoints":"1","errorMessage":"1 bad_value"}}"#);
     let by_protobuf = receiver();
-    let answer = by_protobuf.http(Some(PROTOBUF), Some("gzip"), &packed(&request.encode_to_vec()));
+    let answer =
+        by_protobuf.http(Pushed::Metrics, Some(PROTOBUF), Some("gzip"), &packed(&request.encode_to_vec()));
     assert_eq!((answer.status, answer.content_type), (StatusCode::OK, PROTOBUF));
     let response = ExportMetricsServiceResponse::decode(&*answer.body).unwrap();
     assert_eq!(response.partial_success.unwrap().rejected_data_points, 1);
@@ -59,8 +66,8 @@ fn json_is_read_as_protobuf_is() {
 #[test]
 fn all_taken_is_said_by_an_empty_answer() {
     let all = receiver();
-    assert_eq!(all.http(Some(PROTOBUF), None, b"").body, b"");
-    assert_eq!(all.http(Some(JSON), None, b"{}").body, b"{}");
+    assert_eq!(all.http(Pushed::Metrics, Some(PROTOBUF), None, b"").body, b"");
+    assert_eq!(all.http(Pushed::Metrics, Some(JSON), None, b"{}").body, b"{}");
     assert_eq!(outcome(&all, "ok"), 2.0);
 }
 
@@ -80,7 +87,7 @@ fn what_is_no_request_is_refused_with_its_reason() {
         (Some(JSON), Some("gzip"), &bomb, 413, "too_large"),
     ] {
         let receiver = receiver();
-        let answer = receiver.http(content_type, encoding, body);
+        let answer = receiver.http(Pushed::Metrics, content_type, encoding, body);
         assert_eq!(answer.status, status, "{content_type:?} {encoding:?}");
         assert_eq!(outcome(&receiver, counted), 1.0, "{content_type:?} {encoding:?}");
         let message = match answer.content_type {
@@ -95,6 +102,47 @@ fn what_is_no_request_is_refused_with_its_reason() {
 async fn grpc_takes_what_http_takes() {
     let receiver = receiver();
     let request: ExportMetricsServiceRequest = serde_json::from_str(JSON_REQUEST).unwrap();
-    let response = receiver.export(Request::new(request)).await.unwrap().into_inner();
+    let response = MetricsService::export(&receiver, Request::new(request)).await.unwrap().into_inner();
     assert_eq!(response.partial_success.unwrap().error_message, "1 bad_value");
+}
+
+const RECORDS: &str = r#"{"resourceLogs": [{"scopeLogs": [{"logRecords": [
+    {"timeUnixNano": "1769846400250000000", "severityNumber": 9, "body": {"stringValue": "ready"}}, {}]}]}]}"#;
+
+fn keeping(limits: SpoolLimits) -> (tempfile::TempDir, Receiver) {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path().join("pushed"), limits).unwrap();
+    (dir, Receiver { spool: Some(Arc::new(spool)), ..receiver() })
+}
+
+#[tokio::test]
+async fn records_are_on_disk_before_they_are_answered() {
+    let (dir, receiver) = keeping(SpoolLimits::default());
+    let answer = receiver.http(Pushed::Logs, Some(JSON), None, RECORDS.as_bytes());
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(text, r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"1 empty"}}"#);
+    let request: ExportLogsServiceRequest = serde_json::from_str(RECORDS).unwrap();
+    let response = LogsService::export(&receiver, Request::new(request)).await.unwrap().into_inner();
+    assert_eq!(response.partial_success.unwrap().rejected_log_records, 1);
+    let file = std::fs::read_dir(dir.path().join("pushed")).unwrap().next().unwrap().unwrap().path();
+    let lines: Vec<_> = std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
+    assert!(lines.len() == 2 && lines[0] == lines[1] && lines[0].contains("ready"), "{lines:?}");
+    assert_eq!(receiver.registry.counter(Metric::OtlpLogRecords, &[]).get(), 2.0);
+    assert_eq!(outcome(&receiver, "partial"), 2.0);
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_kept_may_come_again_and_where_none_are_kept_they_may_not() {
+    let (_dir, full) = keeping(SpoolLimits { bytes_max: 10, ..SpoolLimits::default() });
+    for (receiver, status, code, counted) in [
+        (full, 503, tonic::Code::Unavailable, "full"),
+        (receiver(), 404, tonic::Code::Unimplemented, "unsupported"),
+    ] {
+        let answer = receiver.http(Pushed::Logs, Some(JSON), None, RECORDS.as_bytes());
+        assert_eq!(answer.status.as_u16(), status);
+        let request: ExportLogsServiceRequest = serde_json::from_str(RECORDS).unwrap();
+        let refused = LogsService::export(&receiver, Request::new(request)).await.unwrap_err();
+        assert_eq!(refused.code(), code);
+        assert_eq!(outcome(&receiver, counted), 2.0);
+    }
 }
