@@ -1,16 +1,16 @@
 //! Metrics by way of OpenTelemetry's own collector: Tidegate pushes its own to it, and it hands them on to Prometheus and to another
 //! Tidegate, where they are what they were.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_core::Metric;
 use tidegate_tests::servers::{Collector, Prometheus, Tidegate, free_port};
 use tidegate_tests::waiting;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-async fn up(config: serde_json::Value) -> Tidegate {
+async fn up(config: Value) -> Tidegate {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     std::fs::write(dir.path().join("tidegate.yaml"), config.to_string()).expect("the directory is writable");
     Tidegate::up_in(dir, &["--config", "tidegate.yaml"]).await
@@ -18,7 +18,9 @@ async fn up(config: serde_json::Value) -> Tidegate {
 
 /// Value of the one series of this name whose labels have `part`.
 fn value(page: &str, name: &str, part: &str) -> Option<f64> {
-    let line = page.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(part))?;
+    let line = page.lines().find(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(part)
+    })?;
     line.rsplit_once(' ')?.1.parse().ok()
 }
 
@@ -35,38 +37,54 @@ async fn what_is_pushed_through_a_collector_arrives_as_it_was() {
     let push = json!({ "url": collector.grpc(), "protocol": "grpc", "every": "1s" });
     let pushing = up(json!({ "otlp": { "push": push } })).await;
 
-    // A gauge of the pushing one that no other has: it is told apart by whose it is.
-    let name = Metric::ProcessMemory.family().name;
-    let job = "job=\"tidegate-up\"";
-    waiting::until("the memory of the pushing one", LIMIT, async || {
-        value(&receiving.metrics().await, name, job).filter(|bytes| *bytes > 1e6)
-    })
-    .await;
+    // Of Tidegate's own, what Prometheus has is what stood on the page.
     let counter = Metric::OtlpPushed.family().name;
-    let own = waiting::until("its own count", LIMIT, async || {
+    let own = waiting::until("a count of its own", LIMIT, async || {
         value(&pushing.metrics().await, counter, "outcome=\"ok\"").filter(|count| *count >= 3.0)
     })
     .await;
-    waiting::until("the same count behind the collector", LIMIT, async || {
+    let job = "job=\"tidegate-up\"";
+    found(&prometheus, &format!("{counter}{{{job},outcome=\"ok\"}} >= {own}")).await;
+    found(&prometheus, &format!("{}{{{job}}} > 1e6", Metric::ProcessMemory.family().name)).await;
+
+    // Of somebody else's, both have it, under the same name.
+    assert!(collector.push("metrics", &request()).await, "{}", collector.errors());
+    found(&prometheus, "app_requests_total{job=\"served\",code=\"200\"} == 41").await;
+    waiting::until("the requests of the service", LIMIT, async || {
         let page = receiving.metrics().await;
-        let part = "outcome=\"ok\"";
-        let behind = page.lines().find(|line| {
-            line.starts_with(&format!("{counter}{{")) && line.contains(part) && line.contains(job)
-        })?;
-        behind.rsplit_once(' ')?.1.parse().ok().filter(|count: &f64| *count >= own)
+        let value = value(&page, "app_requests_total", "job=\"served\"")?;
+        assert_eq!(value, 41.0, "{page}");
+        Some(())
     })
     .await;
-    for query in [format!("{name}{{{job}}} > 1e6"), format!("{counter}{{{job},outcome=\"ok\"}} >= {own}")] {
-        waiting::until(&query, LIMIT, async || {
-            let found = prometheus.query(&query).await.expect("the query is valid");
-            (found.len() == 1).then_some(())
-        })
-        .await;
-    }
-    let refused = Metric::OtlpPointsRefused.family().name;
     let page = receiving.metrics().await;
-    assert!(
-        !page.lines().any(|line| line.starts_with(refused) && !line.contains(job)),
-        "every point was taken"
-    );
+    assert_eq!(value(&page, Metric::OtlpPointsRefused.family().name, ""), None, "every point was taken");
+}
+
+/// A counter as an SDK pushes it.
+fn request() -> Value {
+    let attribute = |key: &str, text: &str| json!({ "key": key, "value": { "stringValue": text } });
+    let point = json!({
+        "asInt": "41", "startTimeUnixNano": nanos(60), "timeUnixNano": nanos(0),
+        "attributes": [attribute("code", "200")],
+    });
+    let sum = json!({ "aggregationTemporality": 2, "isMonotonic": true, "dataPoints": [point] });
+    json!({ "resourceMetrics": [{
+        "resource": { "attributes": [attribute("service.name", "served")] },
+        "scopeMetrics": [{ "metrics": [{ "name": "app.requests", "sum": sum }] }],
+    }]})
+}
+
+/// So many seconds ago: Prometheus takes no point that is much older than now.
+fn nanos(seconds_ago: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    (now - Duration::from_secs(seconds_ago)).as_nanos().to_string()
+}
+
+async fn found(prometheus: &Prometheus, query: &str) {
+    waiting::until(query, LIMIT, async || {
+        let found = prometheus.query(query).await.expect("the query is valid");
+        (found.len() == 1).then_some(())
+    })
+    .await;
 }
