@@ -79,14 +79,25 @@ async fn stored(server: &Elasticsearch) -> Option<(u64, u64)> {
     Some((answer["hits"]["total"]["value"].as_u64()?, answer["aggregations"]["times"]["value"].as_u64()?))
 }
 
-async fn handed_on(kind: &str, exporter: impl Fn(u16, u16) -> Value) {
+/// Two collectors, one for each form of the protocol.
+async fn collectors(grpc: u16, http: u16) -> [Collector; 2] {
+    let by_grpc = json!({ "endpoint": format!("127.0.0.1:{grpc}"), "tls": { "insecure": true } });
+    let by_http = json!({ "endpoint": format!("http://127.0.0.1:{http}") });
+    [
+        Collector::start("elasticsearch", "logs", &[("otlp_grpc", by_grpc)]).await,
+        Collector::start("elasticsearch", "logs", &[("otlp_http", by_http)]).await,
+    ]
+}
+
+#[tokio::test]
+async fn records_are_stored_once_though_both_ends_go_away() {
     let mut server = Elasticsearch::start().await;
     let (grpc, http) = (free_port(), free_port());
     let arguments = ["--config", "tidegate.yaml"];
     let mut tidegate = Tidegate::up_in(prepared(&server, grpc, http), &arguments).await;
-    let collector = Collector::start("elasticsearch", "logs", &[(kind, exporter(grpc, http))]).await;
+    let collectors = collectors(grpc, http).await;
     let push = async |numbers: std::ops::Range<u64>| {
-        for number in numbers {
+        for (number, collector) in numbers.zip(collectors.iter().cycle()) {
             assert!(collector.push("logs", &request(number)).await, "{}", collector.errors());
         }
     };
@@ -128,16 +139,4 @@ async fn handed_on(kind: &str, exporter: impl Fn(u16, u16) -> Value) {
     }
     let name = Metric::OtlpLogRecords.family().name;
     assert!(tidegate.metrics().await.lines().any(|line| line.starts_with(name)), "{name} is told");
-}
-
-#[tokio::test]
-async fn records_by_grpc_are_stored_once_though_both_ends_go_away() {
-    let insecure = json!({ "insecure": true });
-    handed_on("otlp_grpc", |grpc, _| json!({ "endpoint": format!("127.0.0.1:{grpc}"), "tls": insecure }))
-        .await;
-}
-
-#[tokio::test]
-async fn records_by_http_are_stored_once_though_both_ends_go_away() {
-    handed_on("otlp_http", |_, http| json!({ "endpoint": format!("http://127.0.0.1:{http}") })).await;
 }

@@ -34,7 +34,7 @@ pub struct LogSource {
     pub workload: Option<WorkloadId>,
     /// Which replica's.
     pub replica: Option<String>,
-    /// Files, or shell patterns (`*`, `?`, `[…]`, `**`). A file that two sources name belongs to the first.
+    /// Files, or shell patterns (`*`, `?`, `[…]`, `**`). A file that two sources name belongs to the first. None: its records are pushed.
     pub paths: Vec<PathBuf>,
     /// How their lines are written.
     pub format: LogFormat,

@@ -58,7 +58,8 @@ fn sources(settings: &Settings) -> Vec<LogSource> {
         sources.push(LogSource { paths, ..of(Some(setting.id.clone())) });
     }
     sources.push(LogSource { paths: settings.files.clone(), ..of(None) });
-    sources.retain(|source| !source.paths.is_empty());
+    // One without files still says whose records may be pushed.
+    sources.retain(|source| !source.paths.is_empty() || source.workload.is_some());
     sources
 }
 
