@@ -1,9 +1,10 @@
 //! Metrics by way of OpenTelemetry's own collector: Tidegate pushes its own to it, and it hands them on to Prometheus and to another
 //! Tidegate, where they are what they were.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidegate_agent::clock;
 use tidegate_core::Metric;
 use tidegate_tests::servers::{Collector, Prometheus, Tidegate, free_port};
 use tidegate_tests::waiting;
@@ -77,8 +78,8 @@ fn request() -> Value {
 
 /// So many seconds ago: Prometheus takes no point that is much older than now.
 fn nanos(seconds_ago: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
-    (now - Duration::from_secs(seconds_ago)).as_nanos().to_string()
+    let millis = clock::wall().before(Duration::from_secs(seconds_ago)).as_millis();
+    format!("{millis}000000")
 }
 
 async fn found(prometheus: &Prometheus, query: &str) {

@@ -112,3 +112,54 @@ impl Records {
         self.book.describe(tailed.key, |page| (page.head_bytes, page.head) = (head_bytes, head));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_sender_is_its_pod_or_else_a_workload_of_its_name() {
+        let chat = WorkloadId::local("chat").unwrap();
+        let of = |workload: Option<WorkloadId>| Pod {
+            uid: "u1".into(),
+            namespace: "shop".into(),
+            name: "chat-0".into(),
+            labels: BTreeMap::from([("app.kubernetes.io/name".into(), "chat".into())]),
+            workload,
+            ..Pod::default()
+        };
+        let elsewhere = WorkloadId::local("of-the-pod").unwrap();
+        let table = PodTable::new(BTreeMap::from([("u1".into(), Arc::new(of(Some(elsewhere.clone()))))]));
+        let (_pods, known) = watch::channel(table);
+        let senders =
+            Senders { host: "node-a".into(), pods: Some(known), workloads: BTreeSet::from([chat.clone()]) };
+        let by = |pod_uid: Option<&str>, pod: Option<&str>| PushedBy {
+            service: Some("chat".into()),
+            instance: Some("i".into()),
+            namespace: Some("shop".into()),
+            pod: pod.map(str::to_owned),
+            pod_uid: pod_uid.map(str::to_owned),
+            container: Some("server".into()),
+            restarts: Some(2),
+        };
+        for by in [by(Some("u1"), None), by(None, Some("chat-0"))] {
+            let origin = senders.origin(&by);
+            assert_eq!(
+                (origin.workload, origin.replica.as_deref()),
+                (Some(elsewhere.clone()), Some("chat-0"))
+            );
+            let container = origin.container.unwrap();
+            assert_eq!((&*container.pod_uid, &*container.run.container), ("u1", "server"));
+            assert_eq!(container.labels.unwrap()[0].0, "app_kubernetes_io/name");
+        }
+        let stranger = senders.origin(&by(Some("u2"), Some("other")));
+        assert_eq!(stranger.workload, Some(chat), "no pod of this node");
+        assert!(stranger.container.unwrap().labels.is_none());
+        let service = senders.origin(&by(None, None));
+        assert_eq!((service.replica.as_deref(), service.container), (Some("i"), None));
+        let unknown = senders.origin(&PushedBy { service: Some("other".into()), ..PushedBy::default() });
+        assert_eq!((unknown.workload, unknown.replica), (None, None));
+    }
+}
