@@ -12,6 +12,8 @@ use crate::stopwatch::Stopwatch;
 use crate::tools::Tool;
 use crate::workspace;
 
+mod keda;
+
 /// Options of `cargo xtask servers`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -94,6 +96,7 @@ pub(crate) const SERVERS: &[Server] = &[
         source: Some("opentelemetry-collector"),
         build: opentelemetry_collector,
     },
+    Server { name: "keda", version: "2.21.0", tools: &[Tool::Go], source: None, build: keda::build },
     Server { name: "pause", version: "1", tools: &[Tool::Go], source: Some("pause"), build: pause },
 ];
 
@@ -258,27 +261,34 @@ fn prometheus_adapter(_: &Server, staging: &Path) -> Result<()> {
 }
 
 fn kwok(server: &Server, staging: &Path) -> Result<()> {
-    let module = "sigs.k8s.io/kwok";
-    go_install(module, &["kwok"], server, staging)?;
-    let mut download = Command::new("go");
-    download.current_dir(staging).args(["mod", "download", "-json"]);
-    let output =
-        download.arg(format!("{module}@v{}", server.version)).output().context("failed to run go")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    anyhow::ensure!(output.status.success(), "go mod download of {module} failed: {said}");
-    let answer: serde_json::Value =
-        serde_json::from_str(&said).context("go mod download did not answer in JSON")?;
-    let dir = answer["Dir"].as_str().context("go mod download names no directory")?;
+    let name = "sigs.k8s.io/kwok";
+    go_install(name, &["kwok"], server, staging)?;
+    let dir = module(name, server.version, staging)?;
     let stages = staging.join("stages");
     fs::create_dir(&stages).with_context(|| format!("failed to create {}", stages.display()))?;
     for path in KWOK_STAGES {
-        let file = Path::new(dir).join("kustomize/stage").join(path);
-        let copy = stages.join(file.file_name().context("a stage is a file")?);
-        // Written and not copied: files of the module cache are read-only.
-        let text = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
-        fs::write(&copy, text).with_context(|| format!("failed to write {}", copy.display()))?;
+        let file = dir.join("kustomize/stage").join(path);
+        copy_file(&file, &stages.join(file.file_name().context("a stage is a file")?))?;
     }
     Ok(())
+}
+
+/// Where the source of a published module lies in Go's cache, downloaded now if it is not there.
+fn module(name: &str, version: &str, staging: &Path) -> Result<PathBuf> {
+    let mut download = Command::new("go");
+    download.current_dir(staging).args(["mod", "download", "-json"]);
+    let output = download.arg(format!("{name}@v{version}")).output().context("failed to run go")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    anyhow::ensure!(output.status.success(), "go mod download of {name} failed: {said}");
+    let answer: serde_json::Value =
+        serde_json::from_str(&said).context("go mod download did not answer in JSON")?;
+    Ok(answer["Dir"].as_str().context("go mod download names no directory")?.into())
+}
+
+/// Written and not copied: files of Go's cache are read-only.
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    let text = fs::read(from).with_context(|| format!("failed to read {}", from.display()))?;
+    fs::write(to, text).with_context(|| format!("failed to write {}", to.display()))
 }
 
 fn major_and_minor(version: &str) -> Result<(&str, &str)> {
@@ -341,6 +351,7 @@ mod tests {
             "containerd",
             "helm",
             "kwok",
+            "keda",
             "opentelemetry collector",
         ] {
             let version = named(&name.replace(' ', "-")).unwrap().version;

@@ -116,7 +116,7 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "cluster",
         about: "a real Kubernetes control plane with simulated nodes",
         kind: Kind::FilesWithBinary,
-        servers: &["kubernetes", "kwok", "helm", "prometheus", "prometheus-adapter"],
+        servers: &["kubernetes", "kwok", "helm", "prometheus", "prometheus-adapter", "keda"],
         packages: &[],
         threads: 2,
         minutes_max: 30,
