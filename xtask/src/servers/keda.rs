@@ -15,6 +15,8 @@ const MODULE: &str = "github.com/kedacore/keda/v2";
 const SOURCES: [&str; 5] = ["apis", "cmd", "controllers", "pkg", "version"];
 /// What it is installed by: the tests apply it as it is.
 const MANIFESTS: [&str; 5] = ["crd/bases", "general", "metrics-server", "rbac", "service_account"];
+/// Its programs, under the names that they have in KEDA's images: by these the API server knows who has written a field.
+const PROGRAMS: [(&str, &str); 2] = [("./cmd/operator", "keda"), ("./cmd/adapter", "keda-adapter")];
 /// Files of `pkg/scalers` that stay.
 const SCALERS: [&str; 6] = [
     "scaler.go",
@@ -30,7 +32,7 @@ const TRIGGERS: [&str; 6] = ["cpu", "cron", "external", "external-mock", "extern
 /// Lines between which KEDA says which trigger is which scaler.
 const MARKS: [&str; 2] = ["// TRIGGERS-START", "// TRIGGERS-END"];
 
-/// Builds `bin/operator` and `bin/adapter`, and lays KEDA's manifests beside them in `config/`.
+/// Builds `bin/keda` and `bin/keda-adapter`, and lays KEDA's manifests beside them in `config/`.
 pub(super) fn build(server: &Server, staging: &Path) -> Result<()> {
     let published = module(MODULE, server.version, staging)?;
     let source = staging.join("source");
@@ -46,10 +48,12 @@ pub(super) fn build(server: &Server, staging: &Path) -> Result<()> {
         copy(&from, &to, &|name| name.ends_with(".yaml") && name != "kustomization.yaml")?;
     }
     let version = format!("{MODULE}/version.Version={}", server.version);
-    let mut command = Command::new("go");
-    command.current_dir(&source).env("CGO_ENABLED", "0");
-    command.args(["build", "-trimpath", &linker_flags(&[version]), "-o"]).arg(bin(staging)?.join(""));
-    must_succeed(command.args(["./cmd/operator", "./cmd/adapter"]))?;
+    for (package, program) in PROGRAMS {
+        let mut command = Command::new("go");
+        command.current_dir(&source).env("CGO_ENABLED", "0");
+        command.args(["build", "-trimpath", &linker_flags(std::slice::from_ref(&version)), "-o"]);
+        must_succeed(command.arg(bin(staging)?.join(program)).arg(package))?;
+    }
     fs::remove_dir_all(&source).with_context(|| format!("failed to remove {}", source.display()))
 }
 
