@@ -533,6 +533,6 @@ fn floor_order(
 ) -> Option<Order> {
     let (.., facts) = look.autoscalers.iter().find(|(k, n, _)| *k == kind && n == name)?;
     let write = floor::step(facts, wanted, &policy.path(), now)?;
-    let lower = write.min.unwrap_or(1) < floor::in_force(facts);
+    let lower = write.min.unwrap_or(facts.min_default) < floor::in_force(facts);
     (!(blind && lower)).then(|| Order::Floor { kind, key: (policy.namespace.clone(), name.clone()), write })
 }

@@ -14,6 +14,7 @@ use tidegate_core::Timestamp;
 use super::devices::{self, Devices};
 use super::kinds::{PodsBy, SizePath, TargetKind};
 use super::victims;
+use super::way::AutoscalerKind;
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -331,6 +332,8 @@ pub struct AutoscalerFacts {
     pub target_name: String,
     /// Its floor; `None`: its kind's default.
     pub min: Option<u32>,
+    /// The floor of its kind where none is given.
+    pub min_default: u32,
     /// Its ceiling.
     pub max: Option<u32>,
     /// What it wants at present.
@@ -356,6 +359,7 @@ impl AutoscalerFacts {
             target_kind: spec.scale_target_ref.kind.clone(),
             target_name: spec.scale_target_ref.name.clone(),
             min: spec.min_replicas.and_then(count),
+            min_default: AutoscalerKind::Hpa.floor_default(),
             max: count(spec.max_replicas),
             desired: hpa.status.as_ref().and_then(|status| count(status.desired_replicas)),
             raised: hpa.annotations().get(super::floor::ANNOTATION).cloned(),
@@ -376,7 +380,9 @@ impl AutoscalerFacts {
             target_kind: target.get("kind").and_then(Value::as_str).unwrap_or("Deployment").to_owned(),
             target_name: target.get("name")?.as_str()?.to_owned(),
             min: count("minReplicaCount"),
-            max: count("maxReplicaCount"),
+            min_default: AutoscalerKind::ScaledObject.floor_default(),
+            // KEDA's own default: a floor above it is refused.
+            max: count("maxReplicaCount").or(Some(100)),
             desired: None,
             raised: object.annotations().get(super::floor::ANNOTATION).cloned(),
             of_scaled_object: false,

@@ -71,10 +71,10 @@ impl FloorWrite {
     }
 }
 
-/// The floor that is in force: as written, or as the user has it, or the default of 1.
+/// The floor that is in force: as written, or as the user has it, or its kind's default.
 #[must_use]
 pub fn in_force(facts: &AutoscalerFacts) -> u32 {
-    facts.min.unwrap_or(1)
+    facts.min.unwrap_or(facts.min_default)
 }
 
 /// The write that brings the floor to `wanted`, or back to what it was when that is `None`; `None`: nothing is to be written.
@@ -88,7 +88,7 @@ pub fn step(facts: &AutoscalerFacts, wanted: Option<u32>, by: &str, now: Timesta
         Some(raise) if facts.min == Some(raise.raised) => raise.original,
         _ => facts.min,
     };
-    let usual = original.unwrap_or(1);
+    let usual = original.unwrap_or(facts.min_default);
     let floor = wanted.map(|wanted| wanted.min(facts.max.unwrap_or(wanted))).filter(|floor| *floor > usual);
     let Some(floor) = floor else {
         // Also a broken record is cleared away.
@@ -131,6 +131,7 @@ mod tests {
             target_kind: "Deployment".into(),
             target_name: "chat".into(),
             min,
+            min_default: 1,
             max: Some(max),
             desired: None,
             raised: None,
@@ -166,6 +167,15 @@ mod tests {
         assert_eq!(step(&before, Some(2), "p", NOW), None);
         let raised = written(before.clone(), step(&before, Some(6), "p", NOW));
         assert_eq!(written(raised.clone(), step(&raised, Some(1), "p", NOW)), before);
+    }
+
+    #[test]
+    fn one_that_may_go_down_to_none_is_held_at_one() {
+        let before = AutoscalerFacts { min_default: 0, ..hpa(None, 8) };
+        let raised = written(before.clone(), step(&before, Some(1), "p", NOW));
+        assert_eq!((raised.min, in_force(&before), in_force(&raised)), (Some(1), 0, 1));
+        assert_eq!(step(&before, Some(0), "p", NOW), None);
+        assert_eq!(written(raised.clone(), step(&raised, None, "p", NOW)), before);
     }
 
     #[test]

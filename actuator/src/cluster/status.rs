@@ -160,7 +160,7 @@ pub fn of_part(part: &Part, brain: &Brain, besides: Besides, before: &[Condition
             floor: part.raise.as_ref().map(|(kind, name, raise)| FloorStatus {
                 kind: kind.kind().to_owned(),
                 name: name.clone(),
-                original: raise.original.unwrap_or(1),
+                original: raise.original.unwrap_or(kind.floor_default()),
                 raised: raise.raised,
             }),
             conditions,

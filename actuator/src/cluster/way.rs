@@ -19,8 +19,9 @@ const GITOPS: [&str; 8] = [
     "config-sync",
     "applier.config-sync",
 ];
-/// Other autoscalers that write sizes. The HPA's own writes bear the controller manager's name and the `scale` subresource.
-const AUTOSCALERS: [&str; 4] = ["keda-operator", "autoscaler", "custom-pod-autoscaler", "kubeai"];
+/// Other autoscalers that write sizes. Not here: the controller manager, by whose name HPAs write, and `keda`. Both are known by their
+/// objects, and write nothing without them.
+const AUTOSCALERS: [&str; 3] = ["autoscaler", "custom-pod-autoscaler", "kubeai"];
 
 /// Which kind of autoscaler has the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +51,15 @@ impl AutoscalerKind {
         };
         let gvk = GroupVersionKind::gvk(group, version, self.kind());
         ApiResource::from_gvk_with_plural(&gvk, plural)
+    }
+
+    /// The floor where none is given.
+    #[must_use]
+    pub const fn floor_default(self) -> u32 {
+        match self {
+            Self::Hpa => 1,
+            Self::ScaledObject => 0,
+        }
     }
 
     /// Name of the field of its spec that holds the floor.
@@ -168,7 +178,8 @@ pub fn way(via: Via, target: &TargetFacts, rivals: &[Rival<'_>]) -> Result<Way, 
     }
 }
 
-/// Who else writes the size, by the object's managed fields. What an HPA that is gone has written is nobody's any more.
+/// Who else writes the size, by the object's managed fields. What an HPA or ScaledObject that is gone has written is
+/// nobody's any more.
 fn writers(target: &TargetFacts) -> Result<(), Conflict> {
     for owner in &target.owners {
         let manager = owner.manager.as_str();
@@ -207,6 +218,7 @@ mod tests {
             target_kind: "Deployment".into(),
             target_name: "chat".into(),
             min: Some(1),
+            min_default: 1,
             max: Some(9),
             desired: None,
             raised: None,
@@ -249,8 +261,11 @@ mod tests {
         ];
         assert_eq!(way(Via::Auto, &target(&[]), &two), Err(Conflict::Autoscalers(2)));
         assert!(matches!(way(Via::Auto, &target(&["argocd-controller"]), &[]), Err(Conflict::GitOps(_))));
-        assert!(matches!(way(Via::Auto, &target(&["keda-operator"]), &[]), Err(Conflict::Writer(_))));
-        assert_eq!(way(Via::Auto, &target(&["kubectl", "kube-controller-manager"]), &[]), Ok(Way::Scale));
+        assert!(matches!(way(Via::Auto, &target(&["kubeai"]), &[]), Err(Conflict::Writer(_))));
+        assert_eq!(
+            way(Via::Auto, &target(&["kubectl", "kube-controller-manager", "keda"]), &[]),
+            Ok(Way::Scale)
+        );
         let queued = TargetFacts { queued: true, ..target(&[]) };
         assert_eq!(way(Via::Auto, &queued, &[]), Err(Conflict::Kueue));
     }

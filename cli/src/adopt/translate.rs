@@ -119,10 +119,7 @@ fn target(source: &Source<'_>) -> Result<Value, String> {
 fn own_floor(source: &Source<'_>) -> u64 {
     let recorded = source.at("/metadata/annotations").and_then(|all| all[ANNOTATION].as_str());
     let recorded: Option<Value> = recorded.and_then(|text| serde_json::from_str(text).ok());
-    let default = match source.kind {
-        AutoscalerKind::Hpa => 1,
-        AutoscalerKind::ScaledObject => 0,
-    };
+    let default = u64::from(source.kind.floor_default());
     match recorded {
         Some(raise) => raise["original"].as_u64().unwrap_or(default),
         None => source.count(&format!("/spec/{}", source.kind.floor_field())).unwrap_or(default),

@@ -116,4 +116,11 @@ fn an_autoscaler_names_its_target_and_bounds() {
     }));
     let facts = AutoscalerFacts::of_scaled_object(&scaled).unwrap();
     assert_eq!((facts.target_kind.as_str(), facts.min, facts.max), ("Deployment", Some(1), Some(8)));
+    let scaled = object(json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+        "metadata": {"name": "s", "namespace": "ml", "uid": "s1"},
+        "spec": {"scaleTargetRef": {"name": "chat"}},
+    }));
+    let facts = AutoscalerFacts::of_scaled_object(&scaled).unwrap();
+    assert_eq!((facts.min, facts.min_default, facts.max), (None, 0, Some(100)), "KEDA's defaults");
 }
