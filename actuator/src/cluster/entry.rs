@@ -196,6 +196,8 @@ pub(super) struct Entry {
     gathered: Gathered,
     members: Members,
     target: Option<Arc<TargetFacts>>,
+    /// Whether the target was known at the look before the last one, and so to the last plan.
+    was_known: bool,
     scraped: Scraped,
     /// The variant that the brain was told of last.
     told_variant: Option<String>,
@@ -215,6 +217,7 @@ impl Entry {
             gathered: Gathered::default(),
             members: Members::default(),
             target: None,
+            was_known: false,
             scraped: Scraped::default(),
             told_variant: None,
             course: Course::default(),
@@ -247,6 +250,7 @@ impl Entry {
         nodes: &Known<NodeFacts>,
         now: Timestamp,
     ) {
+        self.was_known = self.target.is_some();
         let namespace = &self.intent.key.namespace;
         let selector = target.as_ref().and_then(|target| target.selector.as_ref());
         let changed = self.members.follow(namespace, selector, pods);
@@ -293,7 +297,10 @@ impl Entry {
                 let rival = rivals.iter().find(|rival| rival.name == name);
                 counts.wanted = rival.map_or(counts.wanted, |rival| floor::in_force(rival.facts));
             }
-            Some(Ok(Way::Publish)) => counts.wanted = planned.unwrap_or(counts.wanted),
+            // A plan that was made of nothing is no size to hold: the target's own is.
+            Some(Ok(Way::Publish)) => {
+                counts.wanted = planned.filter(|_| self.was_known).unwrap_or(counts.wanted);
+            }
             _ => {}
         }
         counts
@@ -356,3 +363,61 @@ impl Entry {
 
 /// A reading of training older than this says nothing of the present.
 const PROGRESS_FRESH: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::super::watch::Table;
+    use super::*;
+
+    fn entry() -> Entry {
+        let spec = json!({
+            "target": {"kind": "Deployment", "name": "chat"}, "act": {"via": "external_metric"}, "mode": "active",
+            "replicas": {"min": 1, "max": 9}, "slo": {"latency": "2s", "target": 0.99},
+        });
+        let spec: Arc<ServingPolicySpec> = Arc::new(serde_json::from_value(spec).unwrap());
+        let facts = PolicyFacts {
+            uid: "u".into(),
+            generation: 3,
+            created: Timestamp::from_secs(1000),
+            paused_until: None,
+            kept: Kept::default(),
+            spec: Ok(Arc::clone(&spec)),
+        };
+        Entry::new(Arc::new(Intent::serving("ml", "chat", &facts, &spec)))
+    }
+
+    fn target(size: u32) -> Arc<TargetFacts> {
+        Arc::new(TargetFacts {
+            uid: "t".into(),
+            size: Some(size),
+            group_index: None,
+            selector: None,
+            owners: Vec::new(),
+            devices: BTreeMap::new(),
+            queued: false,
+            deleting: false,
+        })
+    }
+
+    #[test]
+    fn what_was_planned_before_the_target_was_known_is_not_published_as_its_size() {
+        let (pods, nodes) = (Table::default(), Table::default());
+        let mut entry = entry();
+        let mut sized = |target: Option<Arc<TargetFacts>>, planned: Option<u32>| {
+            let (mut pods, nodes) = (pods.look(), nodes.look());
+            let changed = pods.take_changed();
+            entry.look(target, &Pods::new(&pods, changed), &nodes, Timestamp::from_secs(1000));
+            entry.way = entry.target().map(|_| Ok(Way::Publish));
+            entry.counts(&[], planned).wanted
+        };
+        sized(None, None);
+        assert_eq!(sized(Some(target(6)), Some(1)), 6, "held, until demand is known");
+        assert_eq!(sized(Some(target(6)), Some(8)), 8, "in force, whether or not it is followed yet");
+        sized(None, Some(8));
+        assert_eq!(sized(Some(target(8)), Some(1)), 8, "it was away for a moment");
+    }
+}
