@@ -36,6 +36,11 @@ impl Authority {
         self.signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()], &[])
     }
 
+    /// A certificate for a server on the loopback that is also reached by the name of a Service.
+    pub(super) fn service(&self, name: &str) -> Signed {
+        self.signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned(), name.to_owned()], &[])
+    }
+
     /// A certificate that says who a client is.
     pub(super) fn client(&self, common_name: &str) -> Signed {
         self.signed(Vec::new(), &[(DnType::CommonName, common_name)])

@@ -19,13 +19,16 @@ mod adapter;
 mod credentials;
 mod device_plugin;
 mod helm;
+mod keda;
 mod kwok;
+pub mod manifests;
 mod node;
 pub mod stand_ins;
 
 pub use adapter::PrometheusAdapter;
 pub use device_plugin::DevicePlugin;
 pub use helm::helm;
+pub use keda::Keda;
 pub use kwok::{FakeNode, Kwok, READY_AFTER, RUNS_FOR};
 pub use node::{LiveNode, pause};
 

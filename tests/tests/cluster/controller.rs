@@ -189,7 +189,7 @@ async fn rounds(controller: &Controller) -> u64 {
 }
 
 /// Waits until the loop has gone round a few times more.
-async fn some_rounds(controller: &Controller) {
+pub(crate) async fn some_rounds(controller: &Controller) {
     let before = rounds(controller).await;
     waiting::until("further rounds", SOON, async || {
         (rounds(controller).await >= before + 3 * ROUNDS).then_some(())

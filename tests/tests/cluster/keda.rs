@@ -15,7 +15,7 @@ use crate::chart::NAMESPACE;
 use crate::controller::{CHAT, SOON, Scene, load};
 use crate::published::{SERVICE, TLS_SECRET, authority, chart, secured};
 
-const KEDA_SECRET: &str = "tidegate-keda";
+pub(crate) const KEDA_SECRET: &str = "tidegate-keda";
 
 async fn secret(scene: &Scene, name: &str) -> impl Fn(&str) -> String {
     let secrets = Api::<Secret>::namespaced(scene.client.clone(), NAMESPACE);

@@ -14,6 +14,7 @@ mod controller;
 mod custom_resources;
 mod helm;
 mod keda;
+mod keda_operator;
 mod manifests;
 mod many;
 mod objects;

@@ -6,15 +6,12 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::core::{GroupVersionKind, TypeMeta};
-use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt};
-use saphyr::{LoadableYamlNode, Scalar, Yaml};
-use serde_json::{Value, json};
+use serde_json::json;
 use tidegate_actuator::cluster::rights::Identity;
 use tidegate_actuator::crds::ServingPolicy;
 use tidegate_tests::repository::{root, text};
-use tidegate_tests::servers::kubernetes::{ControlPlane, FakeNode, Kwok, Options, helm};
+use tidegate_tests::servers::kubernetes::{ControlPlane, FakeNode, Kwok, Options, helm, manifests};
 use tidegate_tests::waiting;
 
 use crate::chart::NAMESPACE;
@@ -88,52 +85,19 @@ fn values_that_make_no_sense_are_refused_before_anything_is_made() {
     }
 }
 
-/// YAML as the API server takes it.
-fn value(yaml: &Yaml<'_>) -> Value {
-    match yaml {
-        Yaml::Value(Scalar::Boolean(value)) => json!(value),
-        Yaml::Value(Scalar::Integer(value)) => json!(value),
-        Yaml::Value(Scalar::FloatingPoint(value)) => json!(value.into_inner()),
-        Yaml::Value(Scalar::String(value)) => json!(value),
-        Yaml::Sequence(all) => all.iter().map(value).collect(),
-        Yaml::Mapping(all) => {
-            let entry = |(key, of): (&Yaml<'_>, &Yaml<'_>)| {
-                (key.as_str().expect("keys are text").to_owned(), value(of))
-            };
-            Value::Object(all.iter().map(entry).collect())
-        }
-        _ => Value::Null,
-    }
-}
-
 fn objects(file: &str) -> Vec<DynamicObject> {
-    let yaml = text(file.as_ref()).expect("the file is there");
-    let documents = Yaml::load_from_str(&yaml).expect("it is YAML, with no key twice");
-    let values = documents.iter().map(value).filter(|value| !value.is_null());
-    values.map(|value| serde_json::from_value(value).expect("it is an object")).collect()
+    manifests::objects(&text(file.as_ref()).expect("the file is there"))
 }
 
-/// Applies objects as `kubectl apply --server-side` does, in their order; gives the version that each then has.
+/// Applies objects; gives the version that each then has.
 async fn apply(client: &Client, objects: &[DynamicObject]) -> Vec<(String, Option<String>)> {
-    let mut versions = Vec::new();
-    for object in objects {
-        let TypeMeta { api_version, kind } = object.types.clone().expect("an object has a kind");
-        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        let (resource, known) =
-            pinned_kind(client, &GroupVersionKind::gvk(group, version, &kind)).await.expect("a known kind");
-        let api: Api<DynamicObject> = match known.scope {
-            Scope::Cluster => Api::all_with(client.clone(), &resource),
-            Scope::Namespaced => {
-                Api::namespaced_with(client.clone(), &object.namespace().expect("it names one"), &resource)
-            }
-        };
-        let name = object.name_any();
-        let applied = api.patch(&name, &PatchParams::apply("kubectl"), &Patch::Apply(object)).await;
-        let applied = applied.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    let version = |applied: DynamicObject| {
+        let kind = applied.types.as_ref().map_or("", |types| &types.kind);
+        let name = format!("{kind} {}", applied.name_any());
         let generation = applied.metadata.generation.map(|generation| generation.to_string());
-        versions.push((format!("{kind} {name}"), generation.or(applied.metadata.resource_version)));
-    }
-    versions
+        (name, generation.or(applied.metadata.resource_version))
+    };
+    manifests::apply(client, objects).await.into_iter().map(version).collect()
 }
 
 async fn served(client: &Client) {

@@ -20,9 +20,9 @@ const SCRAPES: Duration = Duration::from_secs(15);
 const WATCHED: Duration = Duration::from_secs(40);
 
 /// An ingress that counts requests, as many a second as it was told.
-struct Ingress {
+pub(crate) struct Ingress {
     counted: Arc<Mutex<Counted>>,
-    address: String,
+    pub(crate) address: String,
 }
 
 struct Counted {
@@ -41,7 +41,7 @@ impl Counted {
 }
 
 impl Ingress {
-    async fn start(per_second: f64) -> Self {
+    pub(crate) async fn start(per_second: f64) -> Self {
         let counted = Counted { requests: 0.0, per_second, until: Instant::now() };
         let counted = Arc::new(Mutex::new(counted));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
@@ -55,7 +55,7 @@ impl Ingress {
         Self { counted, address }
     }
 
-    fn load(&self, per_second: f64) {
+    pub(crate) fn load(&self, per_second: f64) {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         counted.now();
         counted.per_second = per_second;

@@ -129,13 +129,13 @@ async fn autoscaler(client: &Client) {
 }
 
 /// The size that the policy's status tells.
-async fn wanted(scene: &Scene) -> Option<i32> {
+pub(crate) async fn wanted(scene: &Scene) -> Option<i32> {
     let replicas = scene.policies().get("chat").await.ok()?.status?.replicas?;
     i32::try_from(replicas.wanted).ok()
 }
 
 /// Waits until the Deployment has the size that the policy wants, and that is right.
-async fn followed(scene: &Scene, what: &str, right: impl Fn(i32) -> bool) -> i32 {
+pub(crate) async fn followed(scene: &Scene, what: &str, right: impl Fn(i32) -> bool) -> i32 {
     waiting::until(what, TAKEN_OVER, async || {
         let wanted = wanted(scene).await.filter(|wanted| right(*wanted))?;
         (scene.size().await == wanted).then_some(wanted)
@@ -143,7 +143,7 @@ async fn followed(scene: &Scene, what: &str, right: impl Fn(i32) -> bool) -> i32
     .await
 }
 
-fn publishes() -> Value {
+pub(crate) fn publishes() -> Value {
     json!({
         "act": { "via": "external_metric" },
         "replicas": { "min": 1, "max": 40 },
@@ -195,7 +195,7 @@ async fn the_real_autoscaler_follows_a_published_size_up_and_down_once_it_is_in_
 }
 
 /// Changes the upper bound, and annotations.
-async fn bounds(scene: &Scene, most: i32, annotations: Value) {
+pub(crate) async fn bounds(scene: &Scene, most: i32, annotations: Value) {
     let patch =
         json!({ "metadata": { "annotations": annotations }, "spec": { "replicas": { "max": most } } });
     scene
