@@ -119,7 +119,7 @@ pub(crate) const SUITES: &[Suite] = &[
         servers: &["kubernetes", "kwok", "helm", "prometheus", "prometheus-adapter", "keda"],
         packages: &[],
         threads: 2,
-        minutes_max: 30,
+        minutes_max: 40,
     },
     Suite {
         name: "live-node",
