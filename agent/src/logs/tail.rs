@@ -23,7 +23,7 @@ use self::pushed::Senders;
 use super::book::{Book, LastLine, Mark, Page, Pending};
 use super::cri::{Joiner, Run};
 use super::discover::{Found, neighbours, scan};
-use super::identity::{Inode, Life, born_ns};
+use super::identity::{EventId, Inode, Life, born_ns};
 use super::ledger::Ledger;
 use super::lines::RawLine;
 use super::parse::{LogFlag, parse};
@@ -328,10 +328,7 @@ impl Records {
         }
         let mut count = 0;
         for line in lines {
-            let id = tailed.namer.id(line.start, &line.bytes);
-            let known = LastLine { start: line.start, bytes: line.bytes.len(), id };
-            let pending = Pending { line: known, end: line.end, read_at: now.steady, done: None };
-            let mark = self.book.read(tailed.key, pending);
+            let (id, mark) = self.note(tailed, &line, now);
             let line = match self.unframe(tailed, line, mark, now, joiner) {
                 Ok(entry) => {
                     entries.extend(entry);
@@ -350,6 +347,18 @@ impl Records {
             count += 1;
         }
         self.ledger.read(tailed.origin.workload.as_ref(), count);
+        self.note_head(tailed);
+    }
+
+    /// Notes a line as read; gives the id that its place makes, and where it is acknowledged.
+    fn note(&self, tailed: &Tailed, line: &RawLine, now: Moment) -> (EventId, Mark) {
+        let id = tailed.namer.id(line.start, &line.bytes);
+        let known = LastLine { start: line.start, bytes: line.bytes.len(), id };
+        let pending = Pending { line: known, end: line.end, read_at: now.steady, done: None };
+        (id, self.book.read(tailed.key, pending))
+    }
+
+    fn note_head(&self, tailed: &Tailed) {
         let (head_bytes, head) = tailed.head();
         self.book.describe(tailed.key, |page| (page.head_bytes, page.head) = (head_bytes, head));
     }

@@ -87,10 +87,7 @@ impl Records {
     ) {
         let mut last: Option<(PushedBy, Origin)> = None;
         for line in lines {
-            let place = tailed.namer.id(line.start, &line.bytes);
-            let known = LastLine { start: line.start, bytes: line.bytes.len(), id: place };
-            let pending = Pending { line: known, end: line.end, read_at: now.steady, done: None };
-            let mark = self.book.read(tailed.key, pending);
+            let (place, mark) = self.note(tailed, &line, now);
             // What cannot be read was not written here, and is shipped as it is.
             let pushed = PushedLine::decode(&line.bytes).unwrap_or_else(|| PushedLine {
                 body: String::from_utf8_lossy(&line.bytes).into_owned(),
@@ -108,8 +105,7 @@ impl Records {
             entries.push(Entry { id, document, marks: vec![mark], resumed });
             last = Some((by, origin));
         }
-        let (head_bytes, head) = tailed.head();
-        self.book.describe(tailed.key, |page| (page.head_bytes, page.head) = (head_bytes, head));
+        self.note_head(tailed);
     }
 }
 

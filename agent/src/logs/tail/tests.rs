@@ -8,7 +8,6 @@ use std::io::Write as _;
 use tidegate_core::Timestamp;
 
 use crate::logs::book::Mark;
-use crate::logs::identity::EventId;
 use crate::logs::record::LogLine;
 
 mod containers;
